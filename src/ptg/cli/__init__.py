@@ -1,0 +1,1 @@
+"""The `ptg` command."""

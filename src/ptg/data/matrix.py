@@ -1,0 +1,178 @@
+"""AnnData to matrices: the one place that knows `X`, layers, obsm, sparse formats and backed files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+import numpy as np
+import scipy.sparse as sp
+
+from ptg.data.errors import InputError, not_found
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+#: What the rest of ptg computes on: C-ordered rows or canonical CSR, float32 or float64, all values finite.
+Matrix: TypeAlias = "NDArray[Any] | sp.csr_matrix[Any]"
+
+
+def read_matrix(
+    adata: AnnData, *, layer: str | None = None, obsm: str | None = None, argument: str = "layer"
+) -> Matrix:
+    """Read one matrix of an AnnData.
+
+    Parameters
+    ----------
+    adata
+        The data. Never changed; backed files are read into memory.
+    layer
+        Key of `adata.layers`; ``"X"`` or None is `adata.X`.
+    obsm
+        Key of `adata.obsm`; takes the place of `layer`.
+    argument
+        The caller's name for `layer`, for the error message.
+
+    Returns
+    -------
+    Matrix of shape (n_obs, n_columns), see `as_matrix`.
+
+    Raises
+    ------
+    InputError
+        The key does not exist, or the matrix is not accepted by `as_matrix`.
+    """
+    check_anndata(adata)
+    if obsm is not None:
+        if obsm not in adata.obsm:
+            raise not_found("obsm_key", obsm, "adata.obsm", list(adata.obsm))
+        return as_matrix(adata.obsm[obsm], f"adata.obsm[{obsm!r}]")
+    if layer is not None and layer != "X":
+        if layer not in adata.layers:
+            raise not_found(argument, layer, "adata.layers", list(adata.layers), fix="Pass one of them, or 'X'.")
+        return as_matrix(adata.layers[layer], f"adata.layers[{layer!r}]")
+    if adata.X is None:
+        raise InputError(f"{argument}={layer!r} means adata.X, which is empty. Name a layer that holds the data.")
+    return as_matrix(adata.X, "adata.X")
+
+
+def check_anndata(adata: object) -> None:
+    """Reject anything that is not an AnnData, without importing anndata for those who pass arrays."""
+    if not all(hasattr(adata, name) for name in ("obs", "obsm", "layers", "n_obs")):
+        raise InputError(f"adata is a {type(adata).__name__}. Pass an AnnData.")
+
+
+def as_matrix(values: object, name: str) -> Matrix:
+    """Bring any accepted array into the form the kernels take; the caller's object is never modified.
+
+    Parameters
+    ----------
+    values
+        NumPy array, SciPy sparse matrix or array of any format, DataFrame, or a backed AnnData matrix.
+    name
+        How the error message should call it.
+
+    Returns
+    -------
+    C-ordered ndarray or canonical CSR matrix (sorted, no duplicates); float32 stays float32, everything else becomes
+    float64. Shares memory with the input where nothing had to change.
+
+    Raises
+    ------
+    InputError
+        Not two-dimensional, not numeric, empty, or with NaN or infinite values.
+    """
+    matrix = _standard_type(values, name)
+    if matrix.ndim != 2:
+        raise InputError(f"{name} has {matrix.ndim} dimension(s), shape {matrix.shape}. Pass a cells x columns matrix.")
+    if 0 in matrix.shape:
+        raise InputError(f"{name} is empty: shape {matrix.shape}. At least one cell and one column are needed.")
+    if matrix.dtype.kind not in "fiub":
+        raise InputError(f"{name} holds {matrix.dtype} values. Pass numbers (float32, float64 or integers).")
+    dtype = np.float32 if matrix.dtype == np.float32 else np.float64
+    matrix = matrix.astype(dtype, copy=False)
+    _check_finite(matrix, name)
+    return cast("Matrix", matrix if sp.issparse(matrix) else np.ascontiguousarray(matrix))
+
+
+def _standard_type(values: object, name: str) -> Any:
+    """Unwrap containers: ndarray or canonical CSR, no copy where none is needed."""
+    if hasattr(values, "to_memory"):  # anndata's backed sparse datasets
+        values = values.to_memory()
+    if sp.issparse(values):
+        return _canonical_csr(values)
+    if isinstance(values, np.ndarray):
+        return np.asarray(values)
+    if hasattr(values, "to_numpy"):  # DataFrame
+        return np.asarray(values.to_numpy())
+    if type(values).__module__.partition(".")[0] == "h5py":
+        return np.asarray(values[...])  # type: ignore[index]
+    raise InputError(
+        f"{name} is a {type(values).__module__}.{type(values).__name__}. "
+        "Pass a NumPy array, a SciPy sparse matrix or a DataFrame."
+    )
+
+
+def _canonical_csr(values: Any) -> sp.csr_matrix[Any]:
+    """CSR with sorted indices and no duplicates, without touching the caller's arrays."""
+    matrix = sp.csr_matrix(values)  # shares the arrays of a CSR input
+    if not matrix.has_canonical_format:
+        matrix = matrix.copy()
+        matrix.sum_duplicates()
+    return matrix
+
+
+def _check_finite(matrix: Any, name: str) -> None:
+    stored = matrix if isinstance(matrix, np.ndarray) else matrix.data
+    # A sum is finite exactly when nothing overflowed and no entry is NaN or infinite: one pass, no temporary.
+    with np.errstate(invalid="ignore", over="ignore"):
+        if np.isfinite(stored.sum(dtype=np.float64)):
+            return
+    bad = ~np.isfinite(stored)
+    if bad.any():
+        raise InputError(
+            f"{name} has {int(bad.sum())} NaN or infinite value(s) among {stored.size}. "
+            "Remove those cells or columns, or impute them, first."
+        )
+
+
+def read_counts(values: object, name: str) -> sp.csr_matrix[Any]:
+    """Bring guide counts into canonical CSR without explicit zeros.
+
+    Parameters
+    ----------
+    values
+        As `as_matrix` takes; non-negative whole numbers of any dtype.
+    name
+        How the error message should call them.
+
+    Raises
+    ------
+    InputError
+        As `as_matrix`, and for negative or fractional values.
+    """
+    matrix = as_matrix(values, name)
+    counts = sp.csr_matrix(matrix)  # shares the arrays of a CSR input
+    check_counts(counts.data, name)
+    if counts.data.size and not counts.data.all():
+        counts = counts.copy()
+        counts.eliminate_zeros()
+    return counts
+
+
+def check_counts(stored: NDArray[Any], name: str) -> None:
+    """Raise an InputError unless all stored values are non-negative whole numbers."""
+    if stored.size and stored.min() < 0:
+        raise InputError(f"{name} has negative values (minimum {stored.min():g}). Pass raw, unnormalised counts.")
+    fractional = int(np.count_nonzero(stored != np.floor(stored)))
+    if fractional:
+        raise InputError(
+            f"{name} has {fractional} value(s) that are not whole numbers. Pass raw, unnormalised counts "
+            "(another layer, perhaps)."
+        )
+
+
+def dense_rows(matrix: Matrix, rows: slice | NDArray[Any]) -> NDArray[Any]:
+    """Rows of a matrix as a dense array: the only way large sparse data is ever densified, a block at a time."""
+    block = matrix[rows]
+    return block.toarray() if sp.issparse(block) else np.asarray(block)

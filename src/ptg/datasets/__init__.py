@@ -1,0 +1,1 @@
+"""Screens to try ptg on."""

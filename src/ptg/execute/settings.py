@@ -1,0 +1,64 @@
+"""Defaults that hold for a whole process."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from ptg.data import InputError, check_integer
+
+
+def _available_threads() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _available_memory() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # not on this platform
+        return 4 << 30
+
+
+@dataclass
+class Settings:
+    """Process-wide defaults, available as ``ptg.settings``.
+
+    Attributes
+    ----------
+    device
+        ``"auto"`` (a GPU where there is one, else the CPU), ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
+    n_threads
+        Threads of CPU work; None takes all that the process may use.
+    memory
+        Bytes that temporaries may take; None takes a quarter of what is free, at most 2 GiB.
+
+    Examples
+    --------
+    >>> import ptg
+    >>> ptg.settings.n_threads = 1
+    >>> ptg.settings.n_threads = None
+    """
+
+    device: str = "auto"
+    n_threads: int | None = None
+    memory: int | None = None
+
+    def resolved_threads(self) -> int:
+        """Return the number of threads to use now."""
+        if self.n_threads is None:
+            return _available_threads()
+        return check_integer("settings.n_threads", self.n_threads, minimum=1)
+
+    def resolved_memory(self) -> int:
+        """Return the number of bytes that temporaries may take now."""
+        if self.memory is None:
+            return min(max(_available_memory() // 4, 64 << 20), 2 << 30)
+        if self.memory < 1 << 20:
+            raise InputError(f"settings.memory={self.memory!r} is less than 1 MiB. Pass a number of bytes, or None.")
+        return int(self.memory)
+
+
+#: The settings of this process.
+settings = Settings()

@@ -1,0 +1,1 @@
+"""Which guide is in each cell."""

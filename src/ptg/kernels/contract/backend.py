@@ -1,0 +1,55 @@
+"""The kernels of one backend, each module loaded when it is first used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from ptg.kernels.contract.energy import EnergyKernels
+    from ptg.kernels.contract.mixture import MixtureKernels
+    from ptg.kernels.contract.moments import MomentKernels
+    from ptg.kernels.contract.neighbors import NeighborKernels
+    from ptg.kernels.contract.projection import ProjectionKernels
+    from ptg.kernels.contract.ranksum import RankSumKernels
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Kernel modules by name, typed by their contracts. `name` is ``"cpu"`` or ``"cuda"``."""
+
+    name: str
+
+    def _module(self, module: str) -> object:
+        return import_module(f"ptg.kernels.{self.name}.{module}")
+
+    @property
+    def energy(self) -> EnergyKernels:
+        """Sums of cell-to-cell distances."""
+        return cast("EnergyKernels", self._module("energy"))
+
+    @property
+    def mixture(self) -> MixtureKernels:
+        """Count histograms and the guide mixture."""
+        return cast("MixtureKernels", self._module("mixture"))
+
+    @property
+    def moments(self) -> MomentKernels:
+        """Sums, means and variances by group."""
+        return cast("MomentKernels", self._module("moments"))
+
+    @property
+    def neighbors(self) -> NeighborKernels:
+        """Nearest neighbours and averages over them."""
+        return cast("NeighborKernels", self._module("neighbors"))
+
+    @property
+    def projection(self) -> ProjectionKernels:
+        """Projections on perturbation directions and their mixture."""
+        return cast("ProjectionKernels", self._module("projection"))
+
+    @property
+    def ranksum(self) -> RankSumKernels:
+        """Wilcoxon rank sums against a control group."""
+        return cast("RankSumKernels", self._module("ranksum"))

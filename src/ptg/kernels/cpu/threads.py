@@ -1,0 +1,97 @@
+"""The one place where CPU kernels use several threads.
+
+A kernel cuts its work into tasks and hands them to `run_tasks`. Tasks release the GIL (BLAS, or numba functions
+compiled with `jit` below, which are never parallel themselves), BLAS is held to one thread meanwhile, and results come
+back in the order of the tasks: the numbers do not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
+from typing import Any, TypeVar
+
+import numba
+from threadpoolctl import ThreadpoolController
+
+from ptg.kernels.contract.resources import Resources
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+def jit(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile with numba: cached on disk, without the GIL, IEEE arithmetic (NaN is kept)."""
+    compiled: Callable[..., Any] = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    return compiled
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def run_tasks(
+    function: Callable[[Task], Result],
+    tasks: Iterable[Task],
+    resources: Resources,
+    *,
+    work: Sequence[float] | None = None,
+) -> list[Result]:
+    """Call `function` on every task, `resources.n_threads` at a time.
+
+    Parameters
+    ----------
+    function
+        Must not share mutable state between tasks.
+    tasks
+        What to call it with.
+    resources
+        Number of threads, and the progress to report to.
+    work
+        Cost of each task, for the progress; 1 each by default.
+
+    Returns
+    -------
+    The results in the order of the tasks. On an error or Ctrl-C the tasks not yet started are dropped.
+    """
+    tasks = list(tasks)
+    cost = [1.0] * len(tasks) if work is None else list(work)
+    resources.progress.start(float(sum(cost)))
+    with _blas().limit(limits=1, user_api="blas"):
+        if resources.n_threads == 1 or len(tasks) < 2:
+            return _run_here(function, tasks, resources, cost)
+        return _run_in_threads(function, tasks, resources, cost)
+
+
+def _run_here(
+    function: Callable[[Task], Result], tasks: Sequence[Task], resources: Resources, cost: Sequence[float]
+) -> list[Result]:
+    results = []
+    for task, done in zip(tasks, cost, strict=True):
+        results.append(function(task))
+        resources.progress.advance(done)
+    return results
+
+
+def _run_in_threads(
+    function: Callable[[Task], Result], tasks: Sequence[Task], resources: Resources, cost: Sequence[float]
+) -> list[Result]:
+    stop = threading.Event()
+
+    def call(task: Task) -> Result | None:
+        return None if stop.is_set() else function(task)
+
+    with ThreadPoolExecutor(resources.n_threads) as pool:
+        try:
+            futures: list[Future[Result | None]] = [pool.submit(call, task) for task in tasks]
+            results = []
+            for future, done in zip(futures, cost, strict=True):
+                results.append(future.result())
+                resources.progress.advance(done)
+        except BaseException:
+            stop.set()
+            raise
+    return results  # type: ignore[return-value]

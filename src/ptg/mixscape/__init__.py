@@ -1,0 +1,1 @@
+"""Which cells were really perturbed, and how strongly."""

@@ -1,0 +1,33 @@
+"""Fixtures for the whole suite."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import anndata as ad
+import matplotlib as mpl
+import pytest
+from hypothesis import HealthCheck, settings
+from tests.support import small_screen
+
+mpl.use("Agg")
+settings.register_profile(
+    "ptg", deadline=None, max_examples=25, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("ptg")
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    """Folder with real data and reference results: PTG_REFERENCE_DIR, by default ../shared."""
+    root = Path(os.environ.get("PTG_REFERENCE_DIR", Path(__file__).resolve().parents[2] / "shared"))
+    if not (root / "golden").is_dir():
+        pytest.skip(f"no reference results: set PTG_REFERENCE_DIR to the folder that holds golden/ (looked in {root})")
+    return root
+
+
+@pytest.fixture
+def screen() -> ad.AnnData:
+    """A small screen of 240 cells, see `tests.support.small_screen`."""
+    return small_screen()

@@ -1,0 +1,113 @@
+"""What several test files share: small data, a bit-exact snapshot of an AnnData, tables of bad calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+
+from ptg.data import InputError
+
+
+def small_screen(seed: int = 0, *, sparse: bool = True) -> ad.AnnData:
+    """240 cells x 60 genes, log-normalised: control NT, targets A and B with an effect, C without, two replicates.
+
+    Cells 0 and 1 have no perturbation label, and category "empty" has no cell. ``layers["counts"]`` holds raw counts,
+    ``obsm["X_pca"]`` ten dimensions.
+    """
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(["NT", "A", "B", "C"], [90, 60, 50, 40])
+    rng.shuffle(labels)
+    rate = np.tile(rng.lognormal(0.5, 0.5, 60), (240, 1))
+    rate[labels == "A", :12] *= 4.0
+    rate[labels == "B", 12:22] *= 0.15
+    counts = rng.poisson(rate).astype(np.float32)
+    x = np.log1p(counts / counts.sum(1, keepdims=True) * 100.0).astype(np.float32)
+    perturbation = pd.Categorical(labels, categories=["A", "B", "C", "NT", "empty"])
+    perturbation = perturbation.set_categories(perturbation.categories)
+    obs = pd.DataFrame(
+        {
+            "perturbation": pd.Series(perturbation, index=[f"cell{i}" for i in range(240)]),
+            "replicate": pd.Categorical(rng.choice(["r1", "r2"], 240)),
+        }
+    )
+    obs.iloc[[0, 1], 0] = np.nan
+    centred = x - x.mean(0)
+    left, singular, _ = np.linalg.svd(centred.astype(np.float64), full_matrices=False)
+    return ad.AnnData(
+        sp.csr_matrix(x) if sparse else x,
+        obs=obs,
+        var=pd.DataFrame(index=[f"gene{i}" for i in range(60)]),
+        obsm={"X_pca": (left * singular)[:, :10].astype(np.float32)},
+        layers={"counts": sp.csr_matrix(counts)},
+    )
+
+
+def snapshot(adata: ad.AnnData) -> dict[str, Any]:
+    """Copy everything that a call could change."""
+    copy = adata.copy()
+    slots = {name: dict(getattr(copy, name)) for name in ("layers", "obsm", "obsp", "varm", "varp", "uns")}
+    return {"X": copy.X, "obs": copy.obs, "var": copy.var, **slots}
+
+
+def assert_unchanged(adata: ad.AnnData, before: dict[str, Any]) -> None:
+    """Compare with a snapshot, bit for bit."""
+    _assert_same(snapshot(adata), before, "adata")
+
+
+def _assert_same(found: Any, expected: Any, where: str) -> None:
+    assert type(found) is type(expected), f"{where}: {type(found)} instead of {type(expected)}"
+    if isinstance(expected, dict):
+        assert list(found) == list(expected), f"{where}: keys {list(found)} instead of {list(expected)}"
+        for key in expected:
+            _assert_same(found[key], expected[key], f"{where}[{key!r}]")
+    elif isinstance(expected, pd.DataFrame):
+        pd.testing.assert_frame_equal(found, expected, check_exact=True, obj=where)
+    elif isinstance(expected, pd.Series):
+        pd.testing.assert_series_equal(found, expected, check_exact=True, obj=where)
+    elif sp.issparse(expected):
+        assert found.shape == expected.shape, where
+        for part in ("data", "indices", "indptr"):
+            _assert_same(getattr(found, part), getattr(expected, part), f"{where}.{part}")
+    elif isinstance(expected, np.ndarray):
+        assert found.dtype == expected.dtype, where
+        assert np.array_equal(found, expected, equal_nan=found.dtype.kind == "f"), where
+    else:
+        assert found == expected, where
+
+
+@dataclass(frozen=True)
+class BadCall:
+    """A call that must fail with an error whose text contains all `words`, and change nothing."""
+
+    name: str
+    call: Callable[[ad.AnnData], object]
+    words: tuple[str, ...]
+    error: type[Exception] = InputError
+
+    def check(self, adata: ad.AnnData) -> None:
+        """Make the call; compare error type, text and AnnData."""
+        before = snapshot(adata)
+        with pytest.raises(self.error) as caught:
+            self.call(adata)
+        missing = [word for word in self.words if word not in str(caught.value)]
+        assert not missing, f"{missing} not in: {caught.value}"
+        assert_unchanged(adata, before)
+
+
+def interrupt_after(function: Callable[..., Any], calls: int) -> Callable[..., Any]:
+    """Wrap a function so that call number `calls` (from 0) raises KeyboardInterrupt, as Ctrl-C there would."""
+    made = iter(range(1 << 30))
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        if next(made) >= calls:
+            raise KeyboardInterrupt
+        return function(*args, **kwargs)
+
+    return wrapped
