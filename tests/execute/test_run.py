@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+import ptg
+from ptg.data import InputError
+from ptg.execute import open_run, settings
+from ptg.execute.progress import ProgressBar
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", None])
+def test_devices_of_a_machine_without_gpu(device):
+    with open_run("work", device=device) as run:
+        assert run.kernels.name == "cpu"
+        assert run.resources.n_threads >= 1
+        assert run.resources.memory >= 1 << 20
+
+
+@pytest.mark.parametrize("multi_gpu", [None, True, False, [0], [0, 2], "0,2", "0, 2"])
+def test_multi_gpu_is_accepted_on_a_cpu(multi_gpu):
+    with open_run("work", device="cpu", multi_gpu=multi_gpu) as run:
+        assert run.kernels.name == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"device": "gpu"}, ("device='gpu'", "'cuda'")),
+        ({"device": 0}, ("device=0", "'auto'")),
+        ({"device": "cuda:x"}, ("device='cuda:x'",)),
+        ({"multi_gpu": "one"}, ("multi_gpu='one'", "'0,2'")),
+        ({"multi_gpu": []}, ("multi_gpu=[]",)),
+        ({"multi_gpu": 2}, ("multi_gpu=2",)),
+        ({"multi_gpu": [-1]}, ("multi_gpu=[-1]",)),
+    ],
+)
+def test_devices_that_do_not_exist(arguments, words):
+    with pytest.raises(InputError) as caught, open_run("work", **{"device": "cpu"} | arguments):
+        pass
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+@pytest.mark.parametrize(("name", "value"), [("n_threads", 0), ("n_threads", "two"), ("memory", 10), ("device", "gpu")])
+def test_settings_are_checked_when_used(monkeypatch, name, value):
+    monkeypatch.setattr(settings, name, value)
+    with pytest.raises(InputError, match=name), open_run("work"):
+        pass
+
+
+def test_settings_are_public_and_used(monkeypatch):
+    assert ptg.settings is settings
+    monkeypatch.setattr(settings, "n_threads", 3)
+    monkeypatch.setattr(settings, "memory", 5 << 20)
+    with open_run("work") as run:
+        assert (run.resources.n_threads, run.resources.memory) == (3, 5 << 20)
+
+
+def test_progress_is_drawn_for_long_work_only_when_watched(monkeypatch, capsys):
+    monkeypatch.setattr("ptg.execute.progress._PATIENCE", -1.0)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    with ProgressBar("counting sheep", show=True) as bar:
+        bar.start(2)
+        bar.advance(1)
+        assert bar._bar is not None
+        assert bar._bar.tasks[0].completed == 1
+    with ProgressBar("counting sheep", show=False) as bar:
+        bar.start(1)
+        bar.advance(1)
+        assert bar._bar is None
