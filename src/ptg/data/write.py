@@ -32,12 +32,17 @@ class StagedWrites:
     def __init__(self, adata: AnnData) -> None:
         self._adata = adata
         self._writes: list[tuple[str, str, Any]] = []
+        self._removals: list[tuple[str, str]] = []
 
     def put(self, slot: str, key: str, value: Any) -> None:
-        """Stage ``getattr(adata, slot)[key] = value`` (obs, var, uns, layers, obsm, obsp)."""
+        """Stage ``getattr(adata, slot)[key] = value`` (obs, var, uns, layers, obsm, obsp, varm)."""
         if not isinstance(key, str) or not key:
             raise InputError(f"the key {key!r} cannot be written to adata.{slot}. Pass a non-empty string.")
         self._writes.append((slot, key, value))
+
+    def remove(self, slot: str, key: str) -> None:
+        """Stage the removal of what an earlier call wrote to ``getattr(adata, slot)[key]``, if it is there."""
+        self._removals.append((slot, key))
 
     def __enter__(self) -> StagedWrites:
         return self
@@ -55,6 +60,8 @@ class StagedWrites:
                 mapping = getattr(self._adata, slot)
                 before.append((slot, key, mapping.get(key, _MISSING)))
                 mapping[key] = value
+            for slot, key in self._removals:  # last: nothing after them can fail
+                getattr(self._adata, slot).pop(key, None)
         except BaseException:
             for slot, key, old in reversed(before):
                 mapping = getattr(self._adata, slot)

@@ -14,7 +14,8 @@ def _available_threads() -> int:
     return os.cpu_count() or 1
 
 
-def _available_memory() -> int:
+def available_memory() -> int:
+    """Return the bytes of memory that are free now, or a cautious guess where the platform does not say."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
     except (AttributeError, OSError, ValueError):  # not on this platform
@@ -54,7 +55,7 @@ class Settings:
     def resolved_memory(self) -> int:
         """Return the number of bytes that temporaries may take now."""
         if self.memory is None:
-            return min(max(_available_memory() // 4, 64 << 20), 2 << 30)
+            return min(max(available_memory() // 4, 64 << 20), 2 << 30)
         if self.memory < 1 << 20:
             raise InputError(f"settings.memory={self.memory!r} is less than 1 MiB. Pass a number of bytes, or None.")
         return int(self.memory)

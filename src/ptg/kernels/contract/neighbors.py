@@ -2,8 +2,79 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import scipy.sparse as sp
+    from numpy.typing import NDArray
+
+    from ptg.kernels.contract.resources import Resources
 
 
 class NeighborKernels(Protocol):
     """Signatures that every backend's `neighbors` module has."""
+
+    def nearest(
+        self, reference: NDArray[Any], query: NDArray[Any], k: int, *, resources: Resources
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Find the `k` nearest reference points of every query point, exactly.
+
+        The squared distance is ``sum_d (query_d - reference_d)²`` in float64, summed from the first dimension to the
+        last, whatever the dtype of the input: neighbours are those of a brute-force search, bit for bit.
+
+        Parameters
+        ----------
+        reference
+            (n_reference, n_dims) float32 or float64, finite.
+        query
+            (n_query, n_dims) of the same kind; may be the same points.
+        k
+            Number of neighbours, 1 <= k <= n_reference.
+        resources
+            Threads and memory; they do not change the result.
+
+        Returns
+        -------
+        indices
+            (n_query, k) int64, positions in `reference`, the nearest first. Among equal distances the lower position
+            comes first, and is the one that is kept.
+        squared_distances
+            (n_query, k) float64.
+        """
+        ...
+
+    def neighbor_signature(
+        self,
+        matrix: NDArray[Any] | sp.csr_matrix[Any],
+        rows: NDArray[np.int64],
+        neighbor_offsets: NDArray[np.int64],
+        neighbors: NDArray[np.int64],
+        *,
+        out: NDArray[Any],
+        resources: Resources,
+        batch_size: int | None = None,
+    ) -> None:
+        """Subtract cells from the mean of their neighbours: ``log1p(mean_j expm1(x_j)) - x_i``.
+
+        Parameters
+        ----------
+        matrix
+            (n_cells, n_genes) log1p-transformed expression, dense or canonical CSR, float32 or float64. ``expm1`` of
+            the neighbours is kept at this dtype, sums and logarithms are float64.
+        rows
+            (n_rows,) int64, the cells `i`.
+        neighbor_offsets
+            (n_rows + 1,) int64: row `r` has neighbours ``neighbors[neighbor_offsets[r]:neighbor_offsets[r + 1]]``, at
+            least one.
+        neighbors
+            Cells `j`, int64; summed in the order given.
+        out
+            (n_rows, n_genes) float32 or float64 in C order, filled with the result.
+        resources
+            Threads and memory; they do not change the result. Beside its batches the kernel holds ``expm1`` of the
+            cells that are anybody's neighbour.
+        batch_size
+            Rows in a batch of one thread; by default as many as a CPU's cache holds.
+        """
+        ...
