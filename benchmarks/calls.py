@@ -1,0 +1,125 @@
+"""The calls that are timed, ptg's and the peer's. Either library is imported only inside its own calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from benchmarks.record import Answer, Side
+
+PARAMETERS = ["poisson_rate", "gaussian_mean", "gaussian_std", "mix_probs_1"]
+LABELS, CONTROL, REPLICATE = "perturbation", "NT", "replicate"
+
+
+def edistance_by_ptg(groupby: str) -> Side:
+    """Pairwise energy distances, the biased estimator (pertpy's only one)."""
+
+    def pairwise(data: ad.AnnData) -> pd.DataFrame:
+        import ptg
+
+        distance = ptg.Distance("edistance", obsm_key="X_pca", estimator="biased")
+        return distance.pairwise(data, groupby, groups=_sorted_groups(data, groupby))
+
+    return Side({"pairwise": pairwise}, _distances)
+
+
+def edistance_by_pertpy(groupby: str) -> Side:
+    """Pairwise energy distances with all cores, as by default."""
+
+    def pairwise(data: ad.AnnData) -> pd.DataFrame:
+        import pertpy
+
+        distance = pertpy.tl.Distance("edistance", obsm_key="X_pca")
+        groups = _sorted_groups(data, groupby)
+        return distance.pairwise(data, groupby=groupby, groups=groups, show_progressbar=False)
+
+    return Side({"pairwise": pairwise}, _distances)
+
+
+def _sorted_groups(data: ad.AnnData, groupby: str) -> list[str]:
+    return sorted(data.obs[groupby].astype(str).unique())
+
+
+def _distances(_: ad.AnnData, results: Mapping[str, Any]) -> Answer:
+    return {"distance": results["pairwise"].to_numpy(dtype=np.float64)}
+
+
+def mixture_by_ptg() -> Side:
+    """Guide mixture with defaults."""
+
+    def assign(data: ad.AnnData) -> None:
+        import ptg
+
+        ptg.GuideAssignment().assign_mixture_model(data)
+
+    return Side({"assign": assign}, _mixture)
+
+
+def mixture_by_pertpy() -> Side:
+    """Guide mixture with defaults: 500 Adam steps in float32."""
+
+    def assign(data: ad.AnnData) -> None:
+        import pertpy
+
+        pertpy.pp.GuideAssignment().assign_mixture_model(data, show_progress=False)
+
+    return Side({"assign": assign}, _mixture)
+
+
+def _mixture(data: ad.AnnData, _: Mapping[str, object]) -> Answer:
+    return {
+        "threshold": data.var["threshold"].to_numpy(dtype=np.float64),
+        "parameters": data.var[PARAMETERS].to_numpy(dtype=np.float64),
+        "label": data.obs["assigned_guide"].astype(str).to_numpy(dtype=np.str_),
+    }
+
+
+def mixscape_by_ptg() -> Side:
+    """Signature, classes, scores and LDA with defaults (exact neighbours)."""
+    return Side(_mixscape_steps(_ptg_tools), _mixscape)
+
+
+def mixscape_by_pertpy() -> Side:
+    """Signature, classes, scores and LDA with defaults (approximate neighbours)."""
+    return Side(_mixscape_steps(_pertpy_tools), _mixscape)
+
+
+def _ptg_tools() -> tuple[Any, Any]:
+    import ptg
+
+    return ptg.Mixscape(), ptg.Mixscale()
+
+
+def _pertpy_tools() -> tuple[Any, Any]:
+    import pertpy
+
+    return pertpy.tl.Mixscape(), pertpy.tl.Mixscale()
+
+
+def _mixscape_steps(tools: Callable[[], tuple[Any, Any]]) -> dict[str, Callable[[ad.AnnData], object]]:
+    """Build the same four calls for either library: their names and arguments are the same."""
+
+    def signature(data: ad.AnnData) -> None:
+        tools()[0].perturbation_signature(data, LABELS, CONTROL, split_by=REPLICATE, use_rep="X_pca")
+
+    def mixscape(data: ad.AnnData) -> None:
+        tools()[0].mixscape(data, LABELS, CONTROL)
+
+    def mixscale(data: ad.AnnData) -> None:
+        tools()[1].mixscale(data, LABELS, CONTROL)
+
+    def lda(data: ad.AnnData) -> None:
+        tools()[0].lda(data, LABELS, CONTROL)
+
+    return {"signature (nn)": signature, "mixscape": mixscape, "mixscale": mixscale, "lda": lda}
+
+
+def _mixscape(data: ad.AnnData, _: Mapping[str, object]) -> Answer:
+    return {
+        "class": data.obs["mixscape_class"].astype(str).to_numpy(dtype=np.str_),
+        "score": data.obs["mixscale_score"].to_numpy(dtype=np.float64),
+        "lda": np.asarray(data.uns["mixscape_lda"], dtype=np.float64),
+    }
