@@ -62,14 +62,19 @@ def guide_umis(n_cells: int, n_guides: int, *, seed: int = 0) -> ad.AnnData:
 
 def papalexi_expression() -> ad.AnnData:
     """Papalexi et al. 2021 (ECCITE-seq): 20,729 cells, log-normalised CSR float32, ``obsm["X_pca"]`` float32."""
-    return ad.read_h5ad(reference_file("golden/expression.h5ad"))
+    screen = ad.read_h5ad(reference_file("golden/expression.h5ad"))
+    obs = pd.DataFrame({name: pd.Categorical(screen.obs[name].astype(str)) for name in ("perturbation", "replicate")})
+    obs.index, var = _plain_names(screen.obs_names), pd.DataFrame(index=_plain_names(screen.var_names))
+    embedding = {"X_pca": np.asarray(screen.obsm["X_pca"])}
+    return ad.AnnData(sp.csr_matrix(screen.X), obs=obs, var=var, obsm=embedding, uns={"log1p": {}})
 
 
 def papalexi_guides() -> ad.AnnData:
     """Guide UMIs of the same cells: 110 guides, CSR float32."""
     guides = ad.read_h5ad(reference_file("data/papalexi2021_guides.h5ad"))
     counts = sp.csr_matrix(guides.X, dtype=np.float32)
-    return ad.AnnData(counts, obs=guides.obs[[]], var=guides.var[[]])
+    obs, var = (pd.DataFrame(index=_plain_names(names)) for names in (guides.obs_names, guides.var_names))
+    return ad.AnnData(counts, obs=obs, var=var)
 
 
 def reference_file(name: str) -> Path:
@@ -79,6 +84,11 @@ def reference_file(name: str) -> Path:
     if not path.is_file():
         raise MissingDataError(f"{name} is not under {root}; set PTG_REFERENCE_DIR to the folder that holds it")
     return path
+
+
+def _plain_names(names: pd.Index) -> pd.Index:
+    """Names as Python strings: not every version of anndata writes pandas' string arrays."""
+    return pd.Index(names.astype(str).to_numpy(dtype=object), dtype=object)
 
 
 def _cell_names(n_cells: int) -> list[str]:
