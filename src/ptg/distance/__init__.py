@@ -1,1 +1,5 @@
 """Distances between groups of cells."""
+
+from ptg.distance.distance import Distance, MeanVar
+
+__all__ = ["Distance", "MeanVar"]

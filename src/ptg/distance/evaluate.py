@@ -1,0 +1,134 @@
+"""The one path from pairs of groups to distances, plain or bootstrapped."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ptg.data import listed
+from ptg.distance.resampling import Resampler
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ptg.distance.metrics import Metric
+    from ptg.distance.sample import Sample
+    from ptg.execute import Run
+
+_DRAWS_TOGETHER = 32
+"""Draws are handed to the kernels in multiples of this, as the contract of `energy` asks."""
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How many resamples to draw, and from which seed."""
+
+    n_bootstrap: int
+    random_state: int
+
+
+class PairValues(NamedTuple):
+    """One value per pair; `variances` is None unless the means are over bootstrap draws."""
+
+    means: NDArray[np.float64]
+    variances: NDArray[np.float64] | None
+
+
+class _Pairs(NamedTuple):
+    """The pairs to compute, and where each asked pair finds its value; -1 for a group and itself."""
+
+    left: NDArray[np.int64]
+    right: NDArray[np.int64]
+    position: NDArray[np.int64]
+
+    def spread(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.append(values, 0.0)[self.position]
+
+
+def evaluate(
+    metric: Metric,
+    sample: Sample,
+    left: NDArray[np.int64],
+    right: NDArray[np.int64],
+    *,
+    bootstrap: Bootstrap | None,
+    run: Run,
+) -> PairValues:
+    """Compute the distance of each (left, right) pair of groups.
+
+    The distance of a group to itself is 0. Mirrored and repeated pairs are computed once where the metric is
+    symmetric. Undefined distances are NaN, with one warning that lists the groups they come from.
+
+    Parameters
+    ----------
+    metric, sample
+        What to compute, on which cells.
+    left, right
+        (n_pairs,) group numbers: X and Y of each pair.
+    bootstrap
+        If given, means and population variances of the distance over resamples take the place of the distance.
+    run
+        Kernels and resources.
+    """
+    pairs = _to_compute(left, right, n_groups=len(sample.names), symmetric=metric.record.symmetric)
+    if not len(pairs.left):
+        values = PairValues(np.empty(0), None if bootstrap is None else np.empty(0))
+    elif bootstrap is None:
+        values = PairValues(metric.values(sample, pairs.left, pairs.right, run=run), None)
+    else:
+        values = _bootstrap(metric, sample, pairs, bootstrap, run)
+    _warn_of_undefined(metric, sample, pairs, values.means, run)
+    variances = None if values.variances is None else pairs.spread(values.variances)
+    return PairValues(pairs.spread(values.means), variances)
+
+
+def _to_compute(left: NDArray[np.int64], right: NDArray[np.int64], *, n_groups: int, symmetric: bool) -> _Pairs:
+    first, second = (np.minimum(left, right), np.maximum(left, right)) if symmetric else (left, right)
+    different = first != second
+    keys, inverse = np.unique(first[different] * n_groups + second[different], return_inverse=True)
+    position = np.full(len(left), -1, dtype=np.int64)
+    position[different] = inverse
+    return _Pairs(keys // n_groups, keys % n_groups, position)
+
+
+def _bootstrap(metric: Metric, sample: Sample, pairs: _Pairs, bootstrap: Bootstrap, run: Run) -> PairValues:
+    """Mean and population variance over draws, by Welford's updates in the order of the draws."""
+    n_pairs = len(pairs.left)
+    means, squares = np.zeros(n_pairs), np.zeros(n_pairs)
+    resampler = Resampler(sample, bootstrap.random_state)
+    n_at_once = _draws_at_once(sample, run.resources.memory)
+    pairs_at_once = max(1, run.resources.memory // (64 * min(n_at_once, bootstrap.n_bootstrap)))
+    for done in range(0, bootstrap.n_bootstrap, n_at_once):
+        weights = resampler.draw(min(n_at_once, bootstrap.n_bootstrap - done))
+        for start in range(0, n_pairs, pairs_at_once):
+            some = slice(start, start + pairs_at_once)
+            values = metric.values(sample, pairs.left[some], pairs.right[some], weights=weights, run=run)
+            for draw, of_draw in enumerate(values, start=done + 1):
+                change = of_draw - means[some]
+                means[some] += change / draw
+                squares[some] += change * (of_draw - means[some])
+    return PairValues(means, squares / bootstrap.n_bootstrap)
+
+
+def _draws_at_once(sample: Sample, memory: int) -> int:
+    """Return how many draws of two bytes per cell take a quarter of the memory."""
+    fit = memory // (4 * 2 * int(sample.offsets[-1]))
+    return max(_DRAWS_TOGETHER, fit - fit % _DRAWS_TOGETHER)
+
+
+def _warn_of_undefined(metric: Metric, sample: Sample, pairs: _Pairs, values: NDArray[np.float64], run: Run) -> None:
+    undefined = np.isnan(values)
+    if not undefined.any():
+        return
+    involved = np.union1d(pairs.left[undefined], pairs.right[undefined])
+    cause = involved[metric.undefined_groups(sample, run)[involved]]
+    # In a bootstrap a resample can be undefined where the group itself is not.
+    names = [sample.names[group] for group in (cause if len(cause) else involved)]
+    warnings.warn(
+        f"{int(undefined.sum())} {metric.record.name} value(s) are NaN: "
+        f"{'groups' if len(cause) else 'resamples of groups'} {listed(names)} {metric.undefined_because}.",
+        stacklevel=6,
+    )

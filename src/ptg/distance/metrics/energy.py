@@ -1,0 +1,78 @@
+"""The energy distance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ptg.distance.metrics.registry import Metric, MetricRecord, Option, register
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ptg.distance.sample import Sample
+    from ptg.execute import Run
+
+
+@register(
+    MetricRecord(
+        name="edistance",
+        aliases=("energy_distance",),
+        formula="2 E|X-Y| - E|X-X'| - E|Y-Y'|, Euclidean distances between cells (not squared)",
+        source="10.1038/s41592-023-02144-y",
+        needs="cells",
+        nonnegative=False,
+        nonnegative_estimators=("biased",),
+        invariances=frozenset({"translation", "rotation"}),
+        options=(
+            Option(
+                "estimator",
+                "unbiased",
+                ("unbiased", "biased"),
+                "mean distances within a group over its n(n-1) pairs of different cells, or over all n² pairs",
+            ),
+        ),
+    )
+)
+class EnergyDistance(Metric):
+    """From sums of cell-to-cell distances between and within groups.
+
+    A resample of n cells has the within-group mean of its n cells: the weighted sum over n(n-1), or n².
+    """
+
+    undefined_because = "have one cell, and so no unbiased mean distance within the group"
+
+    def values(
+        self,
+        sample: Sample,
+        left: NDArray[np.int64],
+        right: NDArray[np.int64],
+        *,
+        weights: NDArray[Any] | None = None,
+        run: Run,
+    ) -> NDArray[np.float64]:
+        """Compute the distances: sums between and within the groups in one call."""
+        groups, position = np.unique(np.concatenate([left, right]), return_inverse=True)
+        sums = run.kernels.energy.pair_sums(
+            sample.cells,
+            sample.offsets,
+            np.concatenate([left, groups]),
+            np.concatenate([right, groups]),
+            weights=weights,
+            resources=run.resources,
+        )
+        sizes = sample.sizes.astype(np.float64)
+        between = sums[..., : len(left)] / (sizes[left] * sizes[right])
+        within = self._within(sums[..., len(left) :], sizes[groups])
+        x, y = position[: len(left)], position[len(left) :]
+        distances: NDArray[np.float64] = 2.0 * between - within[..., x] - within[..., y]
+        return distances
+
+    def _within(self, sums: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray[np.float64]:
+        n_pairs = {"unbiased": sizes * (sizes - 1), "biased": sizes**2}[self.options["estimator"]]
+        return np.divide(sums, n_pairs, out=np.full_like(sums, np.nan), where=n_pairs > 0)
+
+    def undefined_groups(self, sample: Sample, run: Run) -> NDArray[np.bool_]:  # noqa: ARG002 - others need kernels
+        """Mark groups of one cell."""
+        return np.asarray(sample.sizes < 2)

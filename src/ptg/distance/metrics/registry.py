@@ -1,0 +1,172 @@
+"""The record and the base class of a metric, and the registry of all metrics."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+
+import numpy as np
+
+from ptg.data import check_choice, check_options, not_found
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ptg.distance.sample import Sample
+    from ptg.execute import Run
+
+
+@dataclass(frozen=True)
+class Option:
+    """A keyword of a metric: its default, the values it accepts, and what it chooses."""
+
+    name: str
+    default: str
+    accepted: tuple[str, ...]
+    meaning: str
+
+
+@dataclass(frozen=True)
+class MetricRecord:
+    """What is known about a metric. Errors, the command line, the docs and the property tests are made from it.
+
+    Attributes
+    ----------
+    name, aliases
+        What users may call it; results carry `name`.
+    needs
+        ``"cells"`` if every cell counts, ``"means"`` if only the group means do.
+    symmetric
+        d(X, Y) = d(Y, X).
+    nonnegative
+        No value is below 0, with any option.
+    nonnegative_estimators
+        Values of the option `estimator` for which no value is below 0, where not all have that property.
+    zero_self
+        d(X, X) = 0.
+    invariances
+        Changes of all cells that leave the distance alone: ``"translation"`` by any vector, ``"constant shift"`` of all
+        columns by one number, ``"rotation"``, ``"scaling"``.
+    options
+        Its keywords.
+    estimators
+        The accepted values of the option `estimator`, default first; empty where there is one definition.
+    best_value
+        The value for groups that do not differ.
+    formula
+        The definition, x and y being group means of d columns, X and Y cells.
+    source
+        DOI.
+    """
+
+    name: str
+    formula: str
+    source: str
+    needs: Literal["cells", "means"]
+    aliases: tuple[str, ...] = ()
+    symmetric: bool = True
+    nonnegative: bool = True
+    nonnegative_estimators: tuple[str, ...] = ()
+    zero_self: bool = True
+    invariances: frozenset[str] = frozenset()
+    options: tuple[Option, ...] = ()
+    best_value: float = 0.0
+
+    @property
+    def estimators(self) -> tuple[str, ...]:
+        """Accepted values of the option `estimator`."""
+        return next((option.accepted for option in self.options if option.name == "estimator"), ())
+
+
+class Metric(ABC):
+    """A metric answers one question: the value of each (group, group) pair.
+
+    Parameters
+    ----------
+    **options
+        The keywords named in the record.
+    """
+
+    record: ClassVar[MetricRecord]
+    undefined_because: ClassVar[str]
+    """Why a group can have no defined value, as a relative clause."""
+
+    def __init__(self, **options: Any) -> None:
+        accepted = {option.name: option for option in self.record.options}
+        check_options(f"Distance(metric={self.record.name!r})", options, list(accepted))
+        self.options = {
+            name: check_choice(name, options.get(name, option.default), option.accepted)
+            for name, option in accepted.items()
+        }
+
+    @abstractmethod
+    def values(
+        self,
+        sample: Sample,
+        left: NDArray[np.int64],
+        right: NDArray[np.int64],
+        *,
+        weights: NDArray[Any] | None = None,
+        run: Run,
+    ) -> NDArray[np.float64]:
+        """Compute the distance of each pair of different groups.
+
+        Parameters
+        ----------
+        sample
+            The cells.
+        left, right
+            (n_pairs,) group numbers: X and Y of each pair.
+        weights
+            (n_draws, n_cells) resamples: how often each cell counts. They sum to the size of each group.
+        run
+            Kernels and resources.
+
+        Returns
+        -------
+        (n_pairs,) or, with weights, (n_draws, n_pairs); NaN where the distance is not defined.
+        """
+
+    @abstractmethod
+    def undefined_groups(self, sample: Sample, run: Run) -> NDArray[np.bool_]:
+        """Mark the groups whose distances are not defined; asked only when there was a NaN."""
+
+
+_METRICS: dict[str, type[Metric]] = {}
+
+MetricClass = TypeVar("MetricClass", bound=type[Metric])
+
+
+def register(record: MetricRecord) -> Callable[[MetricClass], MetricClass]:
+    """Decorate a metric's class with its record and make it known by its name and aliases."""
+
+    def add(metric: MetricClass) -> MetricClass:
+        for name in (record.name, *record.aliases):
+            if name in _METRICS:
+                raise RuntimeError(f"two metrics are called {name!r}")
+            _METRICS[name] = metric
+        metric.record = record
+        return metric
+
+    return add
+
+
+def available() -> dict[str, MetricRecord]:
+    """Return the record of every metric by name, without aliases.
+
+    Examples
+    --------
+    >>> from ptg.distance.metrics import available
+    >>> available()["edistance"].estimators
+    ('unbiased', 'biased')
+    """
+    return {metric.record.name: metric.record for metric in _METRICS.values()}
+
+
+def make_metric(name: object, options: dict[str, Any]) -> Metric:
+    """Build a metric from its name or an alias, and its options."""
+    if not isinstance(name, str) or name not in _METRICS:
+        raise not_found("metric", name, "the metrics", list(available()), fix=f"Pass one of {', '.join(available())}.")
+    return _METRICS[name](**options)

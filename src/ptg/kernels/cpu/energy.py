@@ -1,0 +1,192 @@
+"""Sums of cell-to-cell distances between groups, on a CPU: see `ptg.kernels.contract.energy`.
+
+The cells, sorted by group, are cut into blocks of 512, whatever the groups. A tile is a pair of blocks (row block not
+after column block); only tiles that hold a wanted pair of groups are computed: one BLAS product, one pass that turns
+it into distances, one that sums them by pair of groups. On a core that multiplies 1.1e9 pairs of 50 columns a second
+in float32, the two passes bring it to 0.9e9.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ptg.kernels.cpu.energy_rows import Rows, centred_rows, squared_norms
+from ptg.kernels.cpu.energy_tiles import (
+    close_positions,
+    find_wanted,
+    segment_sums,
+    to_distances,
+    wanted_blocks,
+    weighted_row_sums,
+)
+from ptg.kernels.cpu.threads import run_tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import scipy.sparse as sp
+    from numpy.typing import NDArray
+
+    from ptg.kernels.contract.resources import Resources
+
+_BLOCK = 512
+_TILES_PER_TASK = 16
+_DRAWS = 32
+"""Draws multiplied at once, always as many (padded with zeros): a draw's bits do not depend on their number."""
+
+_CLOSENESS = {np.dtype(np.float32): 2.0**-10, np.dtype(np.float64): 2.0**-16}
+"""A squared distance below this part of the squared norms has lost too many digits of the product."""
+
+
+class _Tile(NamedTuple):
+    """A pair of blocks and the wanted pairs of groups in it."""
+
+    rows: slice
+    columns: slice
+    row_bounds: NDArray[np.int64]
+    column_bounds: NDArray[np.int64]
+    wanted: NDArray[np.int64]
+    factor: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What the tasks share. `keys` are the wanted pairs, sorted: lower group * n_groups + higher group."""
+
+    rows: Rows
+    norms: NDArray[np.float64]
+    offsets: NDArray[np.int64]
+    keys: NDArray[np.int64]
+
+    @property
+    def n_groups(self) -> int:
+        return len(self.offsets) - 1
+
+    def block(self, number: int) -> slice:
+        return slice(number * _BLOCK, min((number + 1) * _BLOCK, int(self.offsets[-1])))
+
+    def segments(self, block: slice) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the groups with cells in a block, and their bounds in it."""
+        first = int(np.searchsorted(self.offsets, block.start, side="right")) - 1
+        last = int(np.searchsorted(self.offsets, block.stop, side="left"))
+        bounds = np.clip(self.offsets[first : last + 1], block.start, block.stop) - block.start
+        groups = np.arange(first, last)
+        filled = np.diff(bounds) > 0
+        return groups[filled], np.concatenate([bounds[:1], bounds[1:][filled]])
+
+    def tile(self, row_block: int, column_block: int) -> _Tile:
+        rows, columns = self.block(row_block), self.block(column_block)
+        row_groups, row_bounds = self.segments(rows)
+        column_groups, column_bounds = self.segments(columns)
+        diagonal = row_block == column_block
+        wanted = find_wanted(row_groups, column_groups, self.keys, self.n_groups, diagonal)
+        # A group that reaches into both blocks: the mirrored tile, which is not computed, holds as much.
+        twice = (row_groups[:, None] == column_groups) & (not diagonal)
+        return _Tile(rows, columns, row_bounds, column_bounds, wanted, np.where(twice, 2.0, 1.0))
+
+    def distances(self, tile: _Tile) -> NDArray[Any]:
+        """Compute the cell-to-cell distances of a tile, in units of `rows.unit`."""
+        products = self._products(tile)
+        row_norms = self.norms[tile.rows].astype(products.dtype)
+        column_norms = self.norms[tile.columns].astype(products.dtype)
+        closeness = products.dtype.type(_CLOSENESS[self.rows.dtype])
+        if to_distances(products, row_norms, column_norms, closeness):
+            close = close_positions(products, row_norms, column_norms, closeness)
+            self.rows.replace(products, tile.rows, tile.columns, close)
+        return products
+
+    def _products(self, tile: _Tile) -> NDArray[Any]:
+        total: NDArray[Any] | None = None
+        for panel in self.rows.panels:
+            product = self.rows.block(tile.rows, panel) @ self.rows.block(tile.columns, panel).T
+            if total is None:
+                total = product if len(self.rows.panels) == 1 else product.astype(np.float64)
+            else:
+                total += product
+        assert total is not None  # there is at least one column
+        return total
+
+
+def pair_sums(
+    cells: NDArray[Any] | sp.csr_matrix[Any],
+    offsets: NDArray[Any],
+    left: NDArray[Any],
+    right: NDArray[Any],
+    *,
+    weights: NDArray[Any] | None = None,
+    resources: Resources,
+) -> NDArray[Any]:
+    """Sum the Euclidean distances between the cells of two groups, for many pairs: see the contract."""
+    offsets = np.asarray(offsets, dtype=np.int64)
+    low, high = np.minimum(left, right).astype(np.int64), np.maximum(left, right).astype(np.int64)
+    keys, position = np.unique(low * (len(offsets) - 1) + high, return_inverse=True)
+    rows = centred_rows(cells, resources)
+    plan = _Plan(rows, _norms(rows, int(offsets[-1])), offsets, keys)
+    tasks = _tasks(plan)
+    sum_tile = _plain_sums if weights is None else _weighted_sums(np.asarray(weights))
+    n_draws = 1 if weights is None else len(weights)
+
+    def add(task: tuple[int, NDArray[np.int64]]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        found = [plan.tile(task[0], int(block)) for block in task[1]]
+        parts = [sum_tile(plan.distances(tile), tile) for tile in found]
+        return np.concatenate([tile.wanted[tile.wanted >= 0] for tile in found]), np.concatenate(parts, axis=1)
+
+    sums = np.zeros((n_draws, len(keys)))
+    for positions, part in run_tasks(add, tasks, resources, work=[len(blocks) for _, blocks in tasks]):
+        np.add.at(sums.T, positions, part.T)
+    sums *= rows.unit
+    return sums[0, position] if weights is None else sums[:, position]
+
+
+def _norms(rows: Rows, n_cells: int) -> NDArray[np.float64]:
+    """Squared norms of the centred, scaled cells, in float64."""
+    norms = np.zeros(n_cells)
+    for start in range(0, n_cells, _BLOCK):
+        block = slice(start, min(start + _BLOCK, n_cells))
+        for panel in rows.panels:
+            squared_norms(rows.block(block, panel), norms[block])
+    return norms
+
+
+def _tasks(plan: _Plan) -> list[tuple[int, NDArray[np.int64]]]:
+    """Cut the tiles with a wanted pair into tasks: a row block and some of its column blocks."""
+    tasks = []
+    for row_block in range(-(-len(plan.norms) // _BLOCK)):
+        groups, _ = plan.segments(plan.block(row_block))
+        wanted = wanted_blocks((groups[0], groups[-1] + 1), plan.keys, plan.offsets, _BLOCK)
+        wanted[:row_block] = False
+        blocks = np.flatnonzero(wanted)
+        tasks += [(row_block, blocks[a : a + _TILES_PER_TASK]) for a in range(0, len(blocks), _TILES_PER_TASK)]
+    return tasks
+
+
+def _plain_sums(distances: NDArray[Any], tile: _Tile) -> NDArray[np.float64]:
+    """Sum the wanted pairs of a tile: (1, n_wanted)."""
+    sums = np.empty(tile.wanted.shape)
+    segment_sums(distances, tile.row_bounds, tile.column_bounds, sums)
+    return (sums * tile.factor)[tile.wanted >= 0][None]
+
+
+def _weighted_sums(weights: NDArray[Any]) -> Callable[[NDArray[Any], _Tile], NDArray[np.float64]]:
+    """Make the function that sums the wanted pairs of a tile for every draw, (n_draws, n_wanted): ``W D W'``."""
+    n_draws = len(weights)
+    padding = ((0, -n_draws % _DRAWS), (0, 0))
+
+    def sum_tile(distances: NDArray[Any], tile: _Tile) -> NDArray[np.float64]:
+        distances = distances.astype(np.float64, copy=False)
+        row_weights = np.pad(weights[:, tile.rows].astype(np.float64), padding)
+        column_weights = weights[:, tile.columns].astype(np.float64)
+        sums = np.zeros((n_draws, *tile.wanted.shape))
+        products = np.empty((len(row_weights), distances.shape[1]))
+        for a in np.flatnonzero((tile.wanted >= 0).any(axis=1)):
+            segment = slice(tile.row_bounds[a], tile.row_bounds[a + 1])
+            for draw in range(0, len(row_weights), _DRAWS):
+                panel = np.ascontiguousarray(row_weights[draw : draw + _DRAWS, segment])
+                np.matmul(panel, distances[segment], out=products[draw : draw + _DRAWS])
+            weighted_row_sums(products, column_weights, tile.column_bounds, sums[:, a])
+        return (sums * tile.factor)[:, tile.wanted >= 0]
+
+    return sum_tile

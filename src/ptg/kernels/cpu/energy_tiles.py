@@ -1,0 +1,93 @@
+"""The loops over one tile of cell-to-cell distances: products to distances, distances to sums by pair of groups."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ptg.kernels.cpu.threads import jit
+
+
+@jit
+def to_distances(products, row_norms, column_norms, closeness):  # type: ignore[no-untyped-def]
+    """Turn ``x.y`` into ``|x - y|`` in place; return for how many ``|x-y|² <= closeness * (|x|² + |y|²)``."""
+    two, zero = products.dtype.type(2), products.dtype.type(0)
+    n_close = np.int32(0)
+    for i in range(products.shape[0]):
+        row, row_norm = products[i], row_norms[i]
+        for j in range(products.shape[1]):
+            norms = row_norm + column_norms[j]
+            squared = norms - two * row[j]
+            n_close += np.int32(squared <= closeness * norms)
+            row[j] = np.sqrt(max(squared, zero))
+    return n_close
+
+
+@jit
+def close_positions(distances, row_norms, column_norms, closeness):  # type: ignore[no-untyped-def]
+    """Return flat positions of all distances that `to_distances` counted as close, and perhaps a few more."""
+    found = []
+    for i in range(distances.shape[0]):
+        for j in range(distances.shape[1]):
+            # Twice the bound, so that the rounding of the square root loses none.
+            if distances[i, j] * distances[i, j] <= 2 * closeness * (row_norms[i] + column_norms[j]):
+                found.append(i * distances.shape[1] + j)  # noqa: PERF401 - numba
+    return np.array(found, dtype=np.int64)
+
+
+@jit
+def wanted_blocks(group_range, keys, offsets, block):  # type: ignore[no-untyped-def]
+    """Mark the column blocks that hold a wanted partner of any group in `group_range`."""
+    n_groups = offsets.size - 1
+    wanted = np.zeros((offsets[-1] + block - 1) // block, np.bool_)
+    for group in range(group_range[0], group_range[1]):
+        stop = np.searchsorted(keys, (group + 1) * n_groups)
+        for p in range(np.searchsorted(keys, group * n_groups), stop):
+            partner = keys[p] - group * n_groups
+            if offsets[partner] < offsets[partner + 1]:
+                wanted[offsets[partner] // block : (offsets[partner + 1] - 1) // block + 1] = True
+    return wanted
+
+
+@jit
+def find_wanted(row_groups, column_groups, keys, n_groups, diagonal):  # type: ignore[no-untyped-def]
+    """Return the position in `keys` of every (row group, column group), -1 where the pair is not wanted.
+
+    In a tile on the diagonal, the half below it repeats the other.
+    """
+    found = np.full((row_groups.size, column_groups.size), -1, np.int64)
+    for a in range(row_groups.size):
+        for b in range(a if diagonal else 0, column_groups.size):
+            key = row_groups[a] * n_groups + column_groups[b]
+            position = np.searchsorted(keys, key)
+            if position < keys.size and keys[position] == key:
+                found[a, b] = position
+    return found
+
+
+@jit
+def segment_sums(distances, row_bounds, column_bounds, out):  # type: ignore[no-untyped-def]
+    """Fill ``out[a, b]`` with the sum over row segment `a` and column segment `b`, in float64."""
+    by_column = np.empty(distances.shape[1])
+    for a in range(row_bounds.size - 1):
+        by_column[:] = 0.0
+        for i in range(row_bounds[a], row_bounds[a + 1]):
+            # Adding whole rows keeps the order fixed and still vectorises.
+            row = distances[i]
+            for j in range(distances.shape[1]):
+                by_column[j] += row[j]
+        for b in range(column_bounds.size - 1):
+            total = 0.0
+            for j in range(column_bounds[b], column_bounds[b + 1]):
+                total += by_column[j]
+            out[a, b] = total
+
+
+@jit
+def weighted_row_sums(products, weights, bounds, out):  # type: ignore[no-untyped-def]
+    """Fill ``out[draw, b]`` with ``sum(products[draw] * weights[draw])`` over column segment `b`."""
+    for draw in range(out.shape[0]):
+        for b in range(bounds.size - 1):
+            total = 0.0
+            for j in range(bounds[b], bounds[b + 1]):
+                total += products[draw, j] * weights[draw, j]
+            out[draw, b] = total
