@@ -1,0 +1,80 @@
+"""Sphinx configuration: ``make docs``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parent
+sys.path.insert(0, str(DOCS.parent))  # for benchmarks.report, which renders the benchmark page
+
+from benchmarks.report import markdown  # noqa: E402
+
+from ptg.distance.metrics import available  # noqa: E402
+
+project = "ptg"
+author = "The ptg developers"
+copyright = "2026, the ptg developers"
+release = installed_version("ptg")
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
+]
+exclude_patterns = ["_build", "_templates", "api/*.md"]
+templates_path = ["_templates"]
+html_theme = "furo"
+html_title = f"ptg {release}"
+
+myst_enable_extensions = ["dollarmath", "amsmath", "deflist"]
+myst_heading_anchors = 3
+
+autosummary_generate = True
+autodoc_typehints = "none"  # the docstrings say it, with shapes and units
+numpydoc_show_class_members = False  # the class template lists them
+numpydoc_xref_param_type = False
+
+
+def generate_pages() -> None:
+    """Write what is included in pages but comes from elsewhere: the metrics table and the latest benchmark."""
+    folder = DOCS / "api"
+    folder.mkdir(exist_ok=True)
+    (folder / "metrics_table.md").write_text(metrics_table(), encoding="utf-8")
+    (folder / "benchmark_table.md").write_text(benchmark_table(), encoding="utf-8")
+
+
+def metrics_table() -> str:
+    """Table of the registered metrics, from their records."""
+    lines = ["| name | definition | options | symmetric | compares | source |", "|---|---|---|---|---|---|"]
+    for record in available().values():
+        names = ", ".join(f"`{name}`" for name in (record.name, *record.aliases))
+        options = "; ".join(
+            f"`{option.name}`: {', '.join(option.accepted)} (default {option.default})" for option in record.options
+        )
+        cells = [
+            names,
+            record.formula.replace("|", "\\|").replace("_", "\\_"),
+            options or "-",
+            "yes" if record.symmetric else "no",
+            {"cells": "all cells", "means": "group means"}[record.needs],
+            f"<https://doi.org/{record.source}>",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def benchmark_table() -> str:
+    """The latest kept results, rendered as the benchmark itself renders them."""
+    kept = sorted((DOCS.parent / "benchmarks" / "results").glob("*-cpu.json"))
+    if not kept:
+        return "No results are kept in `benchmarks/results` yet; `make bench` makes them.\n"
+    return markdown(json.loads(kept[-1].read_text(encoding="utf-8")))
+
+
+generate_pages()
