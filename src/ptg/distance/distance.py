@@ -26,6 +26,7 @@ from ptg.distance.layout import OnesidedLayout, PairwiseLayout, as_list
 from ptg.distance.metrics import make_metric
 from ptg.distance.sample import Sample
 from ptg.execute import open_run
+from ptg.execute.device import resolve_backend
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +71,7 @@ class Distance:
     Raises
     ------
     InputError
-        Unknown metric or option, or both keys given.
+        Unknown metric, option or device, or both keys given.
 
     Notes
     -----
@@ -109,6 +110,7 @@ class Distance:
         self.obsm_key = None if obsm_key is None else check_string("obsm_key", obsm_key)
         if layer_key is None and obsm_key is None:
             self.obsm_key = "X_pca"
+        resolve_backend(device)
         self.device = device
 
     @entry_point

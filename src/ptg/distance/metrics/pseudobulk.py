@@ -40,24 +40,25 @@ class _MeanMetric(Metric):
     ) -> Floats:
         """Compute the distances: group means first, as many draws at once as memory allows."""
         if weights is None:
-            of_means: Floats = self._of_means(_means(sample, run, None)[None], left, right)[0]
+            of_means: Floats = self._of_means(_means(sample, run, None)[None], left, right, run)[0]
             return of_means
-        n_segments = len(sample.names) + len(sample.names) + sample.cells.shape[0] // 1024
-        n_at_once = max(1, run.resources.memory // (32 * n_segments * sample.cells.shape[1]))
+        n_at_once = max(1, run.resources.memory // (4 * 8 * len(sample.names) * sample.cells.shape[1]))
         distances = np.empty((len(weights), len(left)))
         for start in range(0, len(weights), n_at_once):
             draws = slice(start, start + n_at_once)
-            distances[draws] = self._of_means(_means(sample, run, weights[draws]), left, right)
+            distances[draws] = self._of_means(_means(sample, run, weights[draws]), left, right, run)
         return distances
 
-    def _of_means(self, means: Floats, left: NDArray[np.int64], right: NDArray[np.int64]) -> Floats:
+    def _of_means(self, means: Floats, left: NDArray[np.int64], right: NDArray[np.int64], run: Run) -> Floats:
         """(n_draws, n_groups, n_columns) to (n_draws, n_pairs), a chunk of pairs at a time."""
+        run.resources.progress.start(len(left))
         n_at_once = max(1, _CHUNK // means.shape[2])
         distances = np.empty((len(means), len(left)))
         for start in range(0, len(left), n_at_once):
             pairs = slice(start, start + n_at_once)
             for draw, of_draw in enumerate(means):
                 distances[draw, pairs] = self._between(of_draw[left[pairs]], of_draw[right[pairs]])
+            run.resources.progress.advance(len(left[pairs]))
         return distances
 
     def undefined_groups(self, sample: Sample, run: Run) -> NDArray[np.bool_]:
@@ -210,14 +211,15 @@ def _sum_of_squares(x: Floats) -> Floats:
 
 def _centred(x: Floats) -> Floats:
     """Subtract each row's mean; a constant row becomes exactly 0."""
-    centred = x - x.mean(axis=1, keepdims=True)
+    centred: Floats = x - x.mean(axis=1, keepdims=True)
     centred[x.max(axis=1) == x.min(axis=1)] = 0.0
     return centred
 
 
 def _one_minus_cosine(x: Floats, y: Floats) -> Floats:
     """1 - cos as half the squared distance of the unit vectors: nothing cancels, and it is never negative."""
-    return _sum_of_squares(_unit(x) - _unit(y)) / 2.0
+    distances: Floats = _sum_of_squares(_unit(x) - _unit(y)) / 2.0
+    return distances
 
 
 def _unit(x: Floats) -> Floats:

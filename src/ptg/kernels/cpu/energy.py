@@ -41,13 +41,19 @@ _CLOSENESS = {np.dtype(np.float32): 2.0**-10, np.dtype(np.float64): 2.0**-16}
 """A squared distance below this part of the squared norms has lost too many digits of the product."""
 
 
-class _Tile(NamedTuple):
-    """A pair of blocks and the wanted pairs of groups in it."""
+class _Block(NamedTuple):
+    """Consecutive cells, the groups among them, and the bounds of these groups in the block."""
 
-    rows: slice
-    columns: slice
-    row_bounds: NDArray[np.int64]
-    column_bounds: NDArray[np.int64]
+    cells: slice
+    groups: NDArray[np.int64]
+    bounds: NDArray[np.int64]
+
+
+class _Tile(NamedTuple):
+    """A pair of blocks and, for each of its pairs of groups, the position among the wanted ones, or -1."""
+
+    rows: _Block
+    columns: _Block
     wanted: NDArray[np.int64]
     factor: NDArray[np.float64]
 
@@ -60,48 +66,33 @@ class _Plan:
     norms: NDArray[np.float64]
     offsets: NDArray[np.int64]
     keys: NDArray[np.int64]
-
-    @property
-    def n_groups(self) -> int:
-        return len(self.offsets) - 1
-
-    def block(self, number: int) -> slice:
-        return slice(number * _BLOCK, min((number + 1) * _BLOCK, int(self.offsets[-1])))
-
-    def segments(self, block: slice) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the groups with cells in a block, and their bounds in it."""
-        first = int(np.searchsorted(self.offsets, block.start, side="right")) - 1
-        last = int(np.searchsorted(self.offsets, block.stop, side="left"))
-        bounds = np.clip(self.offsets[first : last + 1], block.start, block.stop) - block.start
-        groups = np.arange(first, last)
-        filled = np.diff(bounds) > 0
-        return groups[filled], np.concatenate([bounds[:1], bounds[1:][filled]])
+    blocks: list[_Block]
 
     def tile(self, row_block: int, column_block: int) -> _Tile:
-        rows, columns = self.block(row_block), self.block(column_block)
-        row_groups, row_bounds = self.segments(rows)
-        column_groups, column_bounds = self.segments(columns)
+        rows, columns = self.blocks[row_block], self.blocks[column_block]
         diagonal = row_block == column_block
-        wanted = find_wanted(row_groups, column_groups, self.keys, self.n_groups, diagonal)
+        wanted = find_wanted(rows.groups, columns.groups, self.keys, len(self.offsets) - 1, diagonal)
         # A group that reaches into both blocks: the mirrored tile, which is not computed, holds as much.
-        twice = (row_groups[:, None] == column_groups) & (not diagonal)
-        return _Tile(rows, columns, row_bounds, column_bounds, wanted, np.where(twice, 2.0, 1.0))
+        factor = np.ones(wanted.shape)
+        if not diagonal and rows.groups[-1] == columns.groups[0]:
+            factor[-1, 0] = 2.0
+        return _Tile(rows, columns, wanted, factor)
 
     def distances(self, tile: _Tile) -> NDArray[Any]:
         """Compute the cell-to-cell distances of a tile, in units of `rows.unit`."""
         products = self._products(tile)
-        row_norms = self.norms[tile.rows].astype(products.dtype)
-        column_norms = self.norms[tile.columns].astype(products.dtype)
+        row_norms = self.norms[tile.rows.cells].astype(products.dtype)
+        column_norms = self.norms[tile.columns.cells].astype(products.dtype)
         closeness = products.dtype.type(_CLOSENESS[self.rows.dtype])
         if to_distances(products, row_norms, column_norms, closeness):
             close = close_positions(products, row_norms, column_norms, closeness)
-            self.rows.replace(products, tile.rows, tile.columns, close)
+            self.rows.replace(products, tile.rows.cells, tile.columns.cells, close)
         return products
 
     def _products(self, tile: _Tile) -> NDArray[Any]:
         total: NDArray[Any] | None = None
         for panel in self.rows.panels:
-            product = self.rows.block(tile.rows, panel) @ self.rows.block(tile.columns, panel).T
+            product = self.rows.block(tile.rows.cells, panel) @ self.rows.block(tile.columns.cells, panel).T
             if total is None:
                 total = product if len(self.rows.panels) == 1 else product.astype(np.float64)
             else:
@@ -122,12 +113,15 @@ def pair_sums(
     """Sum the Euclidean distances between the cells of two groups, for many pairs: see the contract."""
     offsets = np.asarray(offsets, dtype=np.int64)
     low, high = np.minimum(left, right).astype(np.int64), np.maximum(left, right).astype(np.int64)
+    n_draws = 1 if weights is None else len(weights)
+    if offsets[-1] == 0:
+        return np.zeros(len(low) if weights is None else (n_draws, len(low)))
     keys, position = np.unique(low * (len(offsets) - 1) + high, return_inverse=True)
     rows = centred_rows(cells, resources)
-    plan = _Plan(rows, _norms(rows, int(offsets[-1])), offsets, keys)
+    blocks = _blocks(offsets)
+    plan = _Plan(rows, _norms(rows, blocks), offsets, keys, blocks)
     tasks = _tasks(plan)
     sum_tile = _plain_sums if weights is None else _weighted_sums(np.asarray(weights))
-    n_draws = 1 if weights is None else len(weights)
 
     def add(task: tuple[int, NDArray[np.int64]]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         found = [plan.tile(task[0], int(block)) for block in task[1]]
@@ -141,32 +135,45 @@ def pair_sums(
     return sums[0, position] if weights is None else sums[:, position]
 
 
-def _norms(rows: Rows, n_cells: int) -> NDArray[np.float64]:
-    """Squared norms of the centred, scaled cells, in float64."""
-    norms = np.zeros(n_cells)
-    for start in range(0, n_cells, _BLOCK):
-        block = slice(start, min(start + _BLOCK, n_cells))
+def _blocks(offsets: NDArray[np.int64]) -> list[_Block]:
+    """Cut the cells into blocks."""
+    blocks = []
+    for start in range(0, int(offsets[-1]), _BLOCK):
+        stop = min(start + _BLOCK, int(offsets[-1]))
+        first = int(np.searchsorted(offsets, start, side="right")) - 1
+        last = int(np.searchsorted(offsets, stop, side="left"))
+        bounds = np.clip(offsets[first : last + 1], start, stop) - start
+        filled = np.diff(bounds) > 0
+        blocks.append(
+            _Block(slice(start, stop), np.arange(first, last)[filled], np.append(bounds[:1], bounds[1:][filled]))
+        )
+    return blocks
+
+
+def _norms(rows: Rows, blocks: list[_Block]) -> NDArray[np.float64]:
+    """Compute the squared norms of the centred, scaled cells, in float64."""
+    norms = np.zeros(blocks[-1].cells.stop)
+    for block in blocks:
         for panel in rows.panels:
-            squared_norms(rows.block(block, panel), norms[block])
+            squared_norms(rows.block(block.cells, panel), norms[block.cells])
     return norms
 
 
 def _tasks(plan: _Plan) -> list[tuple[int, NDArray[np.int64]]]:
     """Cut the tiles with a wanted pair into tasks: a row block and some of its column blocks."""
     tasks = []
-    for row_block in range(-(-len(plan.norms) // _BLOCK)):
-        groups, _ = plan.segments(plan.block(row_block))
-        wanted = wanted_blocks((groups[0], groups[-1] + 1), plan.keys, plan.offsets, _BLOCK)
-        wanted[:row_block] = False
-        blocks = np.flatnonzero(wanted)
-        tasks += [(row_block, blocks[a : a + _TILES_PER_TASK]) for a in range(0, len(blocks), _TILES_PER_TASK)]
+    for number, block in enumerate(plan.blocks):
+        wanted = wanted_blocks((block.groups[0], block.groups[-1] + 1), plan.keys, plan.offsets, _BLOCK)
+        wanted[:number] = False
+        columns = np.flatnonzero(wanted)
+        tasks += [(number, columns[a : a + _TILES_PER_TASK]) for a in range(0, len(columns), _TILES_PER_TASK)]
     return tasks
 
 
 def _plain_sums(distances: NDArray[Any], tile: _Tile) -> NDArray[np.float64]:
     """Sum the wanted pairs of a tile: (1, n_wanted)."""
     sums = np.empty(tile.wanted.shape)
-    segment_sums(distances, tile.row_bounds, tile.column_bounds, sums)
+    segment_sums(distances, tile.rows.bounds, tile.columns.bounds, sums)
     return (sums * tile.factor)[tile.wanted >= 0][None]
 
 
@@ -177,16 +184,16 @@ def _weighted_sums(weights: NDArray[Any]) -> Callable[[NDArray[Any], _Tile], NDA
 
     def sum_tile(distances: NDArray[Any], tile: _Tile) -> NDArray[np.float64]:
         distances = distances.astype(np.float64, copy=False)
-        row_weights = np.pad(weights[:, tile.rows].astype(np.float64), padding)
-        column_weights = weights[:, tile.columns].astype(np.float64)
+        row_weights = np.pad(weights[:, tile.rows.cells].astype(np.float64), padding)
+        column_weights = weights[:, tile.columns.cells].astype(np.float64)
         sums = np.zeros((n_draws, *tile.wanted.shape))
         products = np.empty((len(row_weights), distances.shape[1]))
         for a in np.flatnonzero((tile.wanted >= 0).any(axis=1)):
-            segment = slice(tile.row_bounds[a], tile.row_bounds[a + 1])
+            segment = slice(tile.rows.bounds[a], tile.rows.bounds[a + 1])
             for draw in range(0, len(row_weights), _DRAWS):
                 panel = np.ascontiguousarray(row_weights[draw : draw + _DRAWS, segment])
                 np.matmul(panel, distances[segment], out=products[draw : draw + _DRAWS])
-            weighted_row_sums(products, column_weights, tile.column_bounds, sums[:, a])
+            weighted_row_sums(products, column_weights, tile.columns.bounds, sums[:, a])
         return (sums * tile.factor)[:, tile.wanted >= 0]
 
     return sum_tile

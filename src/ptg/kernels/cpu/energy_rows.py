@@ -36,10 +36,12 @@ class Rows(ABC):
     """
 
     def __init__(self, shape: tuple[int, int], largest: float, total: NDArray[np.float64], dtype: Any) -> None:
-        self.unit = float(2.0 ** np.frexp(largest)[1]) if largest > 0 else 1.0
-        # Any shift will do, as long as it is the same for all: rounding it to the dtype costs nothing.
-        self._centre = (total / shape[0]).astype(dtype)
+        limits = np.finfo(dtype)
+        exponent = np.clip(np.frexp(largest)[1], limits.minexp + 1, limits.maxexp - 2)
+        self.unit = float(np.ldexp(1.0, exponent))
         self._factor = dtype.type(1.0 / self.unit)
+        # Any shift will do, as long as it is the same for all: rounding it to the dtype costs nothing.
+        self._centre = (total / shape[0] / self.unit).astype(dtype)
         self.dtype = dtype
         self.panels = [slice(start, min(start + PANEL, shape[1])) for start in range(0, shape[1], PANEL)]
 
@@ -64,8 +66,8 @@ class _DenseRows(Rows):
             self._all = self._centred(slice(None), slice(None))
 
     def _centred(self, rows: slice, panel: slice) -> NDArray[Any]:
-        block: NDArray[Any] = self._cells[rows, panel] - self._centre[panel]
-        block *= self._factor
+        block: NDArray[Any] = self._cells[rows, panel] * self._factor
+        block -= self._centre[panel]
         return block
 
     def block(self, rows: slice, panel: slice) -> NDArray[Any]:
@@ -113,12 +115,12 @@ def _densify(csr, first, centre, factor, out):  # type: ignore[no-untyped-def]
     width = out.shape[1]
     for i in range(out.shape[0]):
         for k in range(width):
-            out[i, k] = -centre[k] * factor
+            out[i, k] = -centre[k]
         start, stop = indptr[first[0] + i], indptr[first[0] + i + 1]
         p = start + np.searchsorted(indices[start:stop], first[1])
         while p < stop and indices[p] < first[1] + width:
             k = indices[p] - first[1]
-            out[i, k] = (data[p] - centre[k]) * factor
+            out[i, k] = data[p] * factor - centre[k]
             p += 1
 
 
