@@ -15,6 +15,7 @@ import numpy as np
 
 from ptg.kernels.cpu.energy_rows import Rows, centred_rows, squared_norms
 from ptg.kernels.cpu.energy_tiles import (
+    add_parts,
     close_positions,
     find_wanted,
     segment_sums,
@@ -128,9 +129,10 @@ def pair_sums(
         parts = [sum_tile(plan.distances(tile), tile) for tile in found]
         return np.concatenate([tile.wanted[tile.wanted >= 0] for tile in found]), np.concatenate(parts, axis=1)
 
-    sums = np.zeros((n_draws, len(keys)))
+    sums, lost = np.zeros((n_draws, len(keys))), np.zeros((n_draws, len(keys)))
     for positions, part in run_tasks(add, tasks, resources, work=[len(blocks) for _, blocks in tasks]):
-        np.add.at(sums.T, positions, part.T)
+        add_parts(sums, lost, positions, part)
+    sums += lost
     sums *= rows.unit
     return sums[0, position] if weights is None else sums[:, position]
 

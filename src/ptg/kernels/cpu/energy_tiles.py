@@ -65,6 +65,24 @@ def find_wanted(row_groups, column_groups, keys, n_groups, diagonal):  # type: i
 
 
 @jit
+def add_exactly(total, lost, value):  # type: ignore[no-untyped-def]
+    """Add a value, and what rounding took away to `lost`: differences of nearly equal means keep their digits."""
+    new = total + value
+    if abs(total) >= abs(value):
+        return new, lost + ((total - new) + value)
+    return new, lost + ((value - new) + total)
+
+
+@jit
+def add_parts(sums, lost, positions, part):  # type: ignore[no-untyped-def]
+    """Add the sums of some tiles, (n_draws, n_found), to those of the pairs at `positions`."""
+    for draw in range(sums.shape[0]):
+        for k in range(positions.size):
+            p = positions[k]
+            sums[draw, p], lost[draw, p] = add_exactly(sums[draw, p], lost[draw, p], part[draw, k])
+
+
+@jit
 def segment_sums(distances, row_bounds, column_bounds, out):  # type: ignore[no-untyped-def]
     """Fill ``out[a, b]`` with the sum over row segment `a` and column segment `b`, in float64."""
     by_column = np.empty(distances.shape[1])
@@ -76,10 +94,10 @@ def segment_sums(distances, row_bounds, column_bounds, out):  # type: ignore[no-
             for j in range(distances.shape[1]):
                 by_column[j] += row[j]
         for b in range(column_bounds.size - 1):
-            total = 0.0
+            total, lost = 0.0, 0.0
             for j in range(column_bounds[b], column_bounds[b + 1]):
-                total += by_column[j]
-            out[a, b] = total
+                total, lost = add_exactly(total, lost, by_column[j])
+            out[a, b] = total + lost
 
 
 @jit
