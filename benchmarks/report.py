@@ -26,6 +26,7 @@ class Timing:
     """Times of one side: per step, the first call and the median of the warm ones.
 
     `first_cached` is the first call of a second process, which finds what the first one compiled and kept on disk.
+    `calls` has the seconds of every call of the first process, for whoever wants to see how much they vary.
     """
 
     first: dict[str, float]
@@ -34,6 +35,7 @@ class Timing:
     peak_bytes: int
     peak_bytes_with_data_only: int
     import_seconds: float
+    calls: list[dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ def summarise(seconds: Sequence[Mapping[str, float]], cached: Mapping[str, float
         peak_bytes=int(report["peak_bytes"]),
         peak_bytes_with_data_only=int(report["peak_bytes_with_data_only"]),
         import_seconds=float(report["import_seconds"]),
+        calls=[dict(took) for took in seconds],
     )
 
 

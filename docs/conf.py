@@ -32,6 +32,8 @@ templates_path = ["_templates"]
 html_theme = "furo"
 html_title = f"ptg {release}"
 
+default_role = "code"  # `name` in docstrings
+
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist"]
 myst_heading_anchors = 3
 

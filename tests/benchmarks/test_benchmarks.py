@@ -18,7 +18,7 @@ PARAMETERS = [0.8, 5.0, 1.2, 0.3]
 
 
 def timing(first: float, warm: float) -> report.Timing:
-    return report.Timing({"call": first}, {"call": warm}, {"call": warm}, 2_000_000, 1_000_000, 0.5)
+    return report.Timing({"call": first}, {"call": warm}, {"call": warm}, 2_000_000, 1_000_000, 0.5, [])
 
 
 def outcome(**changes: object) -> report.Outcome:
@@ -229,7 +229,7 @@ def test_rows_that_disagree_or_were_skipped_show_no_times():
 
 
 def test_steps_get_lines_of_their_own():
-    two = report.Timing({"a": 1.0, "b": 2.0}, {}, {"a": 0.5, "b": 1.5}, 1, 1, 0.0)
+    two = report.Timing({"a": 1.0, "b": 2.0}, {}, {"a": 0.5, "b": 1.5}, 1, 1, 0.0, [])
     lines = report.table([outcome(ptg=two, peer=two)])
     assert [line[0] for line in lines[1:]] == ["some work", "- a", "- b"]
     assert lines[1][1:7] == ("3.00", "2.00", "3.00", "2.00", "1.0x", "1.0x")
