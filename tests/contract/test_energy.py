@@ -1,0 +1,196 @@
+"""Every backend's energy sums against a slow float64 definition."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from ptg.kernels.contract import Backend, Resources
+
+BACKENDS = ["cpu"]
+
+
+@dataclass(frozen=True)
+class Case:
+    cells: np.ndarray
+    offsets: np.ndarray
+
+
+def make_case(offsets: list[int], n_columns: int, *, density: float = 1.0, offset: float = 0.0, seed: int = 0) -> Case:
+    rng = np.random.default_rng(seed)
+    cells = rng.standard_normal((offsets[-1], n_columns)) * (rng.random((offsets[-1], n_columns)) < density)
+    return Case(cells + offset, np.array(offsets))
+
+
+def with_duplicates() -> Case:
+    """Groups of identical cells far apart: within sums are exactly 0, products would not give that."""
+    rng = np.random.default_rng(3)
+    return Case(np.repeat(rng.standard_normal((3, 7)) * 100.0, [5, 1, 600], axis=0), np.array([0, 5, 6, 606]))
+
+
+CASES = {
+    "ragged": make_case([0, 0, 1, 3, 3, 700, 705, 1300, 1300], 20),  # groups across blocks of 512, empty ones
+    "one group in many blocks": make_case([0, 1500], 3),
+    "one cell each": make_case(list(range(40)), 5),
+    "two cells, one column": make_case([0, 1, 2], 1),
+    "sparse, several panels": make_case([0, 30, 31, 90], 1200, density=0.05),
+    "offset 1e4": make_case([0, 40, 100], 6, offset=1e4),
+    "duplicates": with_duplicates(),
+    "all the same": Case(np.full((30, 4), 0.1), np.array([0, 10, 30])),
+    "all zero": Case(np.zeros((12, 4)), np.array([0, 5, 12])),
+    "tiny values": Case(make_case([0, 20, 60], 5).cells * 1e-30, np.array([0, 20, 60])),
+    "huge values": Case(make_case([0, 20, 60], 5).cells * 1e30, np.array([0, 20, 60])),
+}
+
+
+def in_layout(cells: np.ndarray, layout: str, dtype: type) -> np.ndarray | sp.csr_matrix:
+    dense = np.ascontiguousarray(cells, dtype=dtype)
+    if layout == "dense":
+        return dense
+    sparse = sp.csr_matrix(dense)
+    if layout == "csr int64":
+        sparse.indptr, sparse.indices = sparse.indptr.astype(np.int64), sparse.indices.astype(np.int64)
+    return sparse
+
+
+def all_pairs(n_groups: int) -> tuple[np.ndarray, np.ndarray]:
+    left, right = np.mgrid[:n_groups, :n_groups]
+    return left.ravel(), right.ravel()
+
+
+@cache
+def distances(name: str, dtype: type) -> np.ndarray:
+    """All cell-to-cell distances from differences, in extended precision."""
+    x = CASES[name].cells.astype(dtype).astype(np.longdouble)
+    return np.stack([np.sqrt(((x - row) ** 2).sum(1)) for row in x])
+
+
+def slow_sums(
+    name: str, dtype: type, left: np.ndarray, right: np.ndarray, weights: np.ndarray | None = None
+) -> np.ndarray:
+    d = distances(name, dtype)
+    w = (np.ones((1, len(d))) if weights is None else weights).astype(np.longdouble)
+    o = CASES[name].offsets
+    sums = [
+        [
+            x[o[a] : o[a + 1]] @ d[o[a] : o[a + 1], o[b] : o[b + 1]] @ x[o[b] : o[b + 1]]
+            for a, b in zip(left, right, strict=True)
+        ]
+        for x in w
+    ]
+    return np.array(sums, dtype=float)
+
+
+def tolerance(dtype: type, expected: np.ndarray) -> dict[str, float]:
+    """float64 1e-12; float32 by the rounding of its products, against the largest sum where single ones are small."""
+    if dtype == np.float64:
+        return {"rtol": 1e-12}
+    return {"rtol": 2e-6, "atol": 1e-7 * float(np.abs(expected).max())}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("layout", ["dense", "csr", "csr int64"])
+@pytest.mark.parametrize("name", CASES)
+def test_pair_sums(backend: str, dtype: type, layout: str, name: str) -> None:
+    case = CASES[name]
+    left, right = all_pairs(len(case.offsets) - 1)
+    cells = in_layout(case.cells, layout, dtype)
+    found = Backend(backend).energy.pair_sums(cells, case.offsets, left, right, resources=Resources(n_threads=2))
+    expected = slow_sums(name, dtype, left, right)[0]
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, expected, **tolerance(dtype, expected))
+    assert np.array_equal(found == 0, expected == 0)  # equal cells are at distance exactly 0
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("layout", ["dense", "csr"])
+@pytest.mark.parametrize("name", ["ragged", "one cell each", "sparse, several panels", "duplicates"])
+@pytest.mark.parametrize("n_draws", [1, 35])
+def test_weighted_pair_sums(backend: str, dtype: type, layout: str, name: str, n_draws: int) -> None:
+    case = CASES[name]
+    left, right = all_pairs(len(case.offsets) - 1)
+    weights = np.random.default_rng(4).integers(0, 3, (n_draws, case.offsets[-1])).astype(np.uint16)
+    cells = in_layout(case.cells, layout, dtype)
+    found = Backend(backend).energy.pair_sums(
+        cells, case.offsets, left, right, weights=weights, resources=Resources(n_threads=2)
+    )
+    expected = slow_sums(name, dtype, left, right, weights)
+    assert found.shape == (n_draws, len(left))
+    np.testing.assert_allclose(found, expected, **tolerance(dtype, expected))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("layout", ["dense", "csr"])
+@pytest.mark.parametrize("n_columns", [9, 700])
+def test_same_bits_for_any_threads_and_memory(backend: str, layout: str, n_columns: int) -> None:
+    case = make_case([0, 300, 900, 1400], n_columns, density=0.3)
+    cells = in_layout(case.cells, layout, np.float32)
+    left, right = all_pairs(3)
+    weights = np.random.default_rng(5).integers(0, 3, (40, 1400)).astype(np.uint16)
+    energy = Backend(backend).energy
+    few, many = Resources(n_threads=1, memory=1 << 20), Resources(n_threads=4, memory=1 << 30)
+    for w in (None, weights):
+        a, b = (energy.pair_sums(cells, case.offsets, left, right, weights=w, resources=r) for r in (few, many))
+        assert np.array_equal(a, b)
+    by_parts = [
+        energy.pair_sums(cells, case.offsets, left, right, weights=part, resources=few)
+        for part in (weights[:32], weights[32:])
+    ]
+    assert np.array_equal(
+        np.concatenate(by_parts), energy.pair_sums(cells, case.offsets, left, right, weights=weights, resources=many)
+    )
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_pair_does_not_depend_on_the_others(backend: str) -> None:
+    case = CASES["ragged"]
+    left, right = all_pairs(len(case.offsets) - 1)
+    cells = in_layout(case.cells, "dense", np.float32)
+    energy = Backend(backend).energy
+    together = energy.pair_sums(cells, case.offsets, left, right, resources=Resources())
+    alone = [
+        energy.pair_sums(cells, case.offsets, left[i : i + 1], right[i : i + 1], resources=Resources())[0]
+        for i in range(len(left))
+    ]
+    assert np.array_equal(together, alone)
+    assert np.array_equal(together.reshape(8, 8), together.reshape(8, 8).T)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_no_cells_at_all(backend: str) -> None:
+    pair = (np.array([0]), np.array([1]))
+    energy = Backend(backend).energy
+    assert energy.pair_sums(np.empty((0, 3)), np.zeros(3, int), *pair, resources=Resources()).tolist() == [0.0]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_more_columns_than_16_bits_count(backend: str) -> None:
+    columns = np.array([3, (1 << 16) + 3, 3])
+    cells = sp.csr_matrix((np.array([3.0, 4.0, 3.0]), (np.arange(3), columns)), shape=(3, (1 << 16) + 10))
+    found = Backend(backend).energy.pair_sums(
+        cells, np.array([0, 1, 2, 3]), np.array([0, 0]), np.array([1, 2]), resources=Resources()
+    )
+    assert found.tolist() == [5.0, 0.0]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_temporaries_stay_small(backend: str) -> None:
+    """A sparse matrix whose dense form would take 320 MB is never densified as a whole."""
+    import tracemalloc
+
+    cells = sp.random(2_000, 20_000, density=1e-4, format="csr", dtype=np.float64, random_state=0)
+    offsets = np.array([0, 100, 2_000])
+    pair = (np.array([0]), np.array([1]))
+    tracemalloc.start()
+    try:
+        Backend(backend).energy.pair_sums(cells, offsets, *pair, resources=Resources())
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 60 << 20

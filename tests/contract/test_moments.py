@@ -1,0 +1,134 @@
+"""Every backend's group sums and moments against a slow float64 definition."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from ptg.kernels.contract import Backend, Resources
+
+BACKENDS = ["cpu"]
+# Empty groups at both ends and inside, one cell, two cells, more cells than a segment (1,024).
+RAGGED = [0, 0, 1, 3, 3, 60, 2500, 2500]
+
+
+@dataclass(frozen=True)
+class Case:
+    cells: np.ndarray
+    offsets: np.ndarray
+
+
+def make_case(offsets: list[int], n_columns: int, *, offset: float = 0.0, seed: int = 0) -> Case:
+    rng = np.random.default_rng(seed)
+    cells = rng.poisson(0.4, (offsets[-1], n_columns)) * rng.lognormal(0, 1, n_columns)
+    return Case(cells + offset, np.array(offsets))
+
+
+CASES = {
+    "ragged": make_case(RAGGED, 13),
+    "one column": make_case([0, 5, 9], 1),
+    "one cell": make_case([0, 1], 3),
+    "offset 1e4": make_case([0, 300, 2000], 4, offset=1e4),
+    "constant": Case(np.full((50, 3), 0.1), np.array([0, 20, 50])),
+}
+
+
+def layouts(cells: np.ndarray, dtype: type) -> dict[str, np.ndarray | sp.csr_matrix]:
+    dense = np.ascontiguousarray(cells, dtype=dtype)
+    sparse = sp.csr_matrix(dense)
+    with_zeros = sparse.copy()
+    with_zeros.data[::7] = 0.0  # stored zeros
+    wide = sparse.copy()
+    wide.indptr, wide.indices = wide.indptr.astype(np.int64), wide.indices.astype(np.int64)
+    return {"dense": dense, "csr": sparse, "csr with stored zeros": with_zeros, "csr int64": wide}
+
+
+def slow_moments(cells: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    means = np.full((len(offsets) - 1, cells.shape[1]), np.nan)
+    variances = means.copy()
+    for group, (start, stop) in enumerate(pairwise(offsets)):
+        x = cells[start:stop].astype(np.longdouble)
+        if len(x) > 0:
+            means[group] = x.mean(0)
+        if len(x) > 1:
+            variances[group] = x.var(0, ddof=1)
+    return means, variances
+
+
+def as_dense(matrix: np.ndarray | sp.csr_matrix) -> np.ndarray:
+    return matrix.toarray() if sp.issparse(matrix) else matrix
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("layout", ["dense", "csr", "csr with stored zeros", "csr int64"])
+@pytest.mark.parametrize("name", CASES)
+def test_moments(backend: str, dtype: type, layout: str, name: str) -> None:
+    case = CASES[name]
+    cells = layouts(case.cells, dtype)[layout]
+    found = Backend(backend).moments.group_moments(cells, case.offsets, resources=Resources(n_threads=2))
+    means, variances = slow_moments(as_dense(cells), case.offsets)
+    assert found.means.dtype == found.variances.dtype == np.float64
+    np.testing.assert_allclose(found.means, means, rtol=1e-14)
+    # Rounding of the mean enters squared: relative to it, 1e-30.
+    np.testing.assert_allclose(found.variances, variances, rtol=1e-12, atol=1e-25)
+    assert not (found.variances < 0).any()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("layout", ["dense", "csr"])
+@pytest.mark.parametrize("name", CASES)
+def test_sums(backend: str, dtype: type, layout: str, name: str) -> None:
+    case = CASES[name]
+    cells = layouts(case.cells, dtype)[layout]
+    moments = Backend(backend).moments
+    weights = np.random.default_rng(1).integers(0, 4, (3, case.offsets[-1])).astype(np.uint16)
+    plain = moments.group_sums(cells, case.offsets, resources=Resources())
+    weighted = moments.group_sums(cells, case.offsets, weights=weights, resources=Resources())
+    x = as_dense(cells).astype(np.longdouble)
+    for group, (start, stop) in enumerate(pairwise(case.offsets)):
+        np.testing.assert_allclose(plain[group], x[start:stop].sum(0).astype(float), rtol=1e-13)
+        expected = weights[:, start:stop].astype(np.longdouble) @ x[start:stop]
+        np.testing.assert_allclose(weighted[:, group], expected.astype(float), rtol=1e-13)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("layout", ["dense", "csr"])
+def test_same_bits_for_any_threads_memory_and_number_of_draws(backend: str, layout: str) -> None:
+    rng = np.random.default_rng(2)
+    cells = layouts(rng.standard_normal((30_000, 5)), np.float32)[layout]
+    offsets = np.array([0, 10, 12_000, 30_000])
+    weights = rng.integers(0, 3, (5, 30_000)).astype(np.uint16)
+    moments = Backend(backend).moments
+    one, many = Resources(n_threads=1, memory=1 << 20), Resources(n_threads=4)
+    for a, b in zip(*(moments.group_moments(cells, offsets, resources=r) for r in (one, many)), strict=True):
+        assert np.array_equal(a, b)
+    together = moments.group_sums(cells, offsets, weights=weights, resources=many)
+    for draw in range(5):
+        alone = moments.group_sums(cells, offsets, weights=weights[draw : draw + 1], resources=one)
+        assert np.array_equal(together[draw], alone[0])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_more_columns_than_16_bits_count(backend: str) -> None:
+    n_columns = (1 << 16) + 10
+    columns = np.array([0, 1, (1 << 16) + 1])
+    cells = sp.csr_matrix((np.array([1.0, 2.0, 4.0]), (np.array([0, 1, 1]), columns)), shape=(2, n_columns))
+    found = Backend(backend).moments.group_moments(cells, np.array([0, 2]), resources=Resources())
+    assert np.array_equal(found.means[0, columns], [0.5, 1.0, 2.0])
+    assert np.array_equal(found.variances[0, columns], [0.5, 2.0, 8.0])
+    assert found.means.sum() == 3.5
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_inputs_are_not_modified(backend: str) -> None:
+    case = CASES["ragged"]
+    for cells in layouts(case.cells, np.float64).values():
+        before = cells.copy()
+        Backend(backend).moments.group_moments(cells, case.offsets, resources=Resources())
+        assert np.array_equal(as_dense(cells), as_dense(before))
