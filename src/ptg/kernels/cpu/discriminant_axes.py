@@ -140,8 +140,10 @@ def _dense_blocks(matrix: Any) -> Iterator[NDArray[Any]]:
 
 
 def _column_moments(matrix: Any) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Mean and centred sum of squares of each column, in float64."""
+    """Mean and centred sum of squares of each column, in float64; 0 without rows."""
     n, n_columns = matrix.shape
+    if n == 0:
+        return np.zeros(n_columns), np.zeros(n_columns)
     if _is_sparse(matrix):
         mean = np.bincount(matrix.indices, weights=matrix.data, minlength=n_columns) / n
         stored = np.bincount(matrix.indices, minlength=n_columns)
