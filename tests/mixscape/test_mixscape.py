@@ -61,6 +61,7 @@ def test_classes_probabilities_and_table() -> None:
     classes, globally = adata.obs["mixscape_class"], adata.obs["mixscape_class_global"]
     posterior = adata.obs["mixscape_class_p_ko"]
     assert posterior.dtype == np.float64
+    assert {type(name) for name in classes} == {str, float} == {type(name) for name in globally}  # NaN without a label
     assert set(classes[labels == "NT"]) == {"NT"} == set(globally[labels == "NT"])
     assert set(classes[labels == "C"]) == {"C NP"}
     assert (posterior[~labels.isin(["A", "B"])] == 0).all()

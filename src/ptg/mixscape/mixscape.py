@@ -160,9 +160,9 @@ class Mixscape:
         -------
         None, or the copy. Written are
 
-        - ``obs[new_class_name]``: the control's label, ``"<target> KO"`` or ``"<target> NP"`` (categorical). Cells
-          without a label, and of a target but no split, have none;
-        - ``obs[f"{new_class_name}_global"]``: the control's label, ``"KO"`` or ``"NP"`` (categorical);
+        - ``obs[new_class_name]``: the control's label, ``"<target> KO"`` or ``"<target> NP"``, as text. Cells without a
+          label, and of a target but no split, have none (NaN);
+        - ``obs[f"{new_class_name}_global"]``: the control's label, ``"KO"`` or ``"NP"``, as text;
         - ``obs[f"{new_class_name}_p_ko"]``: posterior of being perturbed, float64; 0 where no mixture was fitted;
         - ``uns["mixscape"][target][split]``: DataFrame of first scores (``"pvec"``) and labels, for density plots: all
           cells of the target and at most 1,000 controls at evenly spaced ranks. "/" in names becomes "|";
