@@ -53,11 +53,12 @@ class Comparison:
     def means(self) -> NDArray[np.float64]:
         """Mean of every gene in every target, and in the control (last); (n_targets + 1, n_genes)."""
         kernels, resources = self.run.kernels.moments, self.run.resources
-        sums = [
-            kernels.group_sums(cells, offsets, resources=resources) / np.diff(offsets)[:, None]
-            for cells, offsets in self._batches()
-        ]
-        return np.concatenate(sums)
+        with np.errstate(invalid="ignore"):  # a group without cells has no mean
+            means = [
+                kernels.group_sums(cells, offsets, resources=resources) / np.diff(offsets)[:, None]
+                for cells, offsets in self._batches()
+            ]
+        return np.concatenate(means)
 
     def moments(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Means and variances (n - 1), laid out as `means`."""
