@@ -93,7 +93,7 @@ def mixscape_barplot(
     ax.set_xlabel(f"Share of the {'guide' if guide_key else 'target'}'s cells")
     tidy(ax)
     names = [shorten(name) for name in kept.index]
-    label_rows(ax, names, left_out=len(shares) - len(kept), what="guides" if guide_key else "targets")
+    label_rows(ax, names, left_out=len(shares) - len(kept), what="guide" if guide_key else "target")
     legend_above(ax)
     return ax
 

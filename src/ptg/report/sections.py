@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from ptg.plot.style import counted
 from ptg.report import html
 from ptg.report.figures import metric_name
 from ptg.report.tables import distance_table, guide_table, target_table
@@ -126,7 +127,9 @@ def guide_assignment(content: Content) -> str:
         reasons = unfitted["reason"].replace("", "no interior optimum").value_counts()
         listed = "; ".join(f"{count:,} x {reason}" for reason, count in reasons.items())
         names = ", ".join(unfitted["guide"].head(12)) + (", ..." if len(unfitted) > 12 else "")
-        text += html.notes([(f"{len(unfitted):,} guides without threshold ({names})", f"no cell has them. {listed}.")])
+        text += html.notes(
+            [(f"{counted(len(unfitted), 'guide')} without threshold ({names})", f"no cell has them. {listed}.")]
+        )
     return text
 
 
