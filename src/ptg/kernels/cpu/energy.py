@@ -71,11 +71,10 @@ class _Plan:
 
     def tile(self, row_block: int, column_block: int) -> _Tile:
         rows, columns = self.blocks[row_block], self.blocks[column_block]
-        diagonal = row_block == column_block
-        wanted = find_wanted(rows.groups, columns.groups, self.keys, len(self.offsets) - 1, diagonal)
+        wanted = find_wanted(rows.groups, columns.groups, self.keys, len(self.offsets) - 1)
         # A group that reaches into both blocks: the mirrored tile, which is not computed, holds as much.
         factor = np.ones(wanted.shape)
-        if not diagonal and rows.groups[-1] == columns.groups[0]:
+        if row_block != column_block and rows.groups[-1] == columns.groups[0]:
             factor[-1, 0] = 2.0
         return _Tile(rows, columns, wanted, factor)
 
