@@ -139,7 +139,7 @@ def test_same_bits_for_any_threads_and_memory(backend: str, layout: str, n_colum
         a, b = (energy.pair_sums(cells, case.offsets, left, right, weights=w, resources=r) for r in (few, many))
         assert np.array_equal(a, b)
     together = energy.pair_sums(cells, case.offsets, left, right, weights=weights, resources=many)
-    for draws in (slice(0, 5), slice(0, 32), slice(32, 40)):
+    for draws in (slice(0, 1), slice(0, 5), slice(0, 32), slice(32, 40)):
         part = energy.pair_sums(cells, case.offsets, left, right, weights=weights[draws], resources=few)
         assert np.array_equal(part, together[draws])
 
