@@ -196,7 +196,7 @@ def test_a_failing_write_leaves_an_earlier_signature(screen: ad.AnnData, monkeyp
     wide = np.zeros((screen.n_obs, screen.n_vars + 1))
 
     def compute(*_: Any) -> Any:
-        return signature._Results({("layers", "X_pert"): wide}, {})
+        return signature._Results({("obsm", "X_pca"): wide[:, :2], ("layers", "X_pert"): wide}, {})
 
     monkeypatch.setitem(signature._SELECTION, "nn", compute)
     with pytest.raises(ValueError, match="shape"):
