@@ -185,11 +185,11 @@ def brute_force(guide: Guide) -> float:
 
 
 def test_no_higher_maximum_is_found_by_brute_force(kernels):
-    guides = random_guides()[:25]
+    guides = random_guides()[:14]
     fit = kernels.fit_mixture(pack(guides), max_iter=90, tol=1e-4, resources=Resources())
     losses = np.where(fit.status == FitStatus.FITTED, fit.loss, np.inf)
     brute = np.array([brute_force(guide) for guide in guides])
-    assert np.isfinite(brute).sum() >= 12
+    assert np.isfinite(brute).sum() >= 7
     assert (losses <= brute + 1e-6).all()
 
 

@@ -244,7 +244,8 @@ def test_interrupted_max_guide(guides, monkeypatch):
 
 def test_a_write_that_fails_takes_back_the_others(guides, monkeypatch):
     before = snapshot(guides)
-    monkeypatch.setattr("ptg.guides.assignment.combination_labels", lambda *_, **__: ["too", "short"])
-    with pytest.raises(ValueError, match="match|Length"):
+    # The labels come before the layer, the parameters of the mixture after it.
+    monkeypatch.setattr("ptg.guides.source.GuideSource.binary_matrix", lambda *_: sp.csr_matrix((1, 1), dtype=np.int8))
+    with pytest.raises(ValueError, match="shape"):
         Assignment().assign_mixture_model(guides)
     assert_unchanged(guides, before)
