@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ptg import Distance
+
 TABLES = {"targets", "cells", "distances_to_control", "pairwise_distances", "guides"}
 FIGURES = {"guides_per_cell", "guide_mixtures", "perturbed_cells", "distances_to_control", "distance_heatmap",
            "perturbation_scores", "discriminant_space"}  # fmt: skip
@@ -79,6 +81,19 @@ def test_tables_agree_with_each_other(out):
     untested = targets[~targets["tested"]]
     assert untested["reason"].notna().all()
     assert targets.loc["target5", "reason"]
+
+
+def test_distances_are_those_of_the_class_with_the_seed_that_was_given(out, data, ptg, tmp_path):
+    screen = ad.read_h5ad(out / "screen.h5ad")
+    call = ("run", "--rna", data / "rna.h5ad", "--guides", data / "guides.h5ad", "--perturbation", "label", "-q")
+    options = ("--control", "NT", "--replicate", "replicate", "--n-bootstrap", 30, "--seed", 7, "-o", tmp_path)
+    assert ptg(*call, *options).exit_code == 0
+    distance = Distance("edistance", obsm_key="X_pca")
+    for folder, n_bootstrap, seed in ((out, 100, 0), (tmp_path, 30, 7)):
+        drawn = {"bootstrap": True, "n_bootstrap": n_bootstrap, "random_state": seed}
+        _, variance = distance.onesided_distances(screen, "label", "NT", **drawn)
+        found = table(folder, "distances_to_control").set_index("target")
+        np.testing.assert_allclose(found["bootstrap s.d."], np.sqrt(variance[found.index]), rtol=1e-9)
 
 
 def test_quiet_prints_nothing_and_labels_may_be_given(data, ptg, tmp_path):

@@ -101,6 +101,7 @@ def _write_manifest(results: ScreenResults, folder: OutputFolder) -> list[str]:
     record = {
         "inputs": results.inputs,
         "parameters": results.parameters,
+        "defaults": results.defaults,
         "versions": results.versions,
         "seconds": {step: round(seconds, 3) for step, seconds in results.seconds.items()},
         "notes": [{"step": note.step, "text": note.text} for note in results.notes],

@@ -242,7 +242,8 @@ def how_it_was_made(content: Content) -> str:
     results = content.results
     seconds = results.seconds
     parts = []
-    for title, values in {"Parameters": results.parameters, "Versions": results.versions}.items():
+    blocks = {"Parameters": results.parameters, "Defaults": results.defaults, "Versions": results.versions}
+    for title, values in blocks.items():
         frame = pd.DataFrame({"name": list(values), "value": list(values.values())})
         parts.append(f"<div><h3>{title}</h3>{html.table(frame, more_in='run.json')}</div>")
     times = pd.DataFrame({"step": [*seconds, "all steps"], "seconds": [*seconds.values(), sum(seconds.values())]})
