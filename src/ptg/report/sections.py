@@ -240,13 +240,15 @@ def skipped(content: Content) -> str:
 def how_it_was_made(content: Content) -> str:
     """Parameters, versions and run times."""
     results = content.results
-    seconds = results.seconds
+    seconds = {**results.seconds, "all steps": sum(results.seconds.values())}
+    blocks: dict[str, dict[str, str]] = {
+        "Parameters": results.parameters,
+        "Versions": results.versions,
+        "Run time": {step: f"{time:.1f} s" for step, time in seconds.items()},
+        "Defaults of the steps": results.defaults,
+    }
     parts = []
-    blocks = {"Parameters": results.parameters, "Defaults": results.defaults, "Versions": results.versions}
     for title, values in blocks.items():
         frame = pd.DataFrame({"name": list(values), "value": list(values.values())})
         parts.append(f"<div><h3>{title}</h3>{html.table(frame, more_in='run.json')}</div>")
-    times = pd.DataFrame({"step": [*seconds, "all steps"], "seconds": [*seconds.values(), sum(seconds.values())]})
-    table = html.table(times, more_in="run.json", formats={"seconds": ".1f"})
-    parts.append(f"<div><h3>Run time</h3>{table}</div>")
     return f'<div class="columns">{"".join(parts)}</div>'
