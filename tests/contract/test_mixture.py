@@ -265,8 +265,9 @@ def test_em_never_lowers_the_joint():
             assert losses[-1] == pytest.approx(guide.loss(u), rel=1e-12)
             mixture_fit.em_step(data, u, moments, new)
             u = new.copy()
-            assert (u >= LOWER).all()
-            assert (u <= UPPER).all()
+            # Logarithms of NumPy and of compiled code may differ in the last bit.
+            assert (u >= LOWER - 1e-14 * np.abs(LOWER)).all()
+            assert (u <= UPPER + 1e-14 * np.abs(UPPER)).all()
         assert np.diff(losses).max() <= 1e-12 * np.abs(losses).max()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import anndata as ad
@@ -20,8 +21,8 @@ def expected(reference: Path) -> dict[str, pd.DataFrame]:
 
 
 @pytest.fixture(scope="module")
-def expression(reference: Path) -> ad.AnnData:
-    return ad.read_h5ad(reference / "golden" / "expression.h5ad")
+def expression(papalexi: Callable[[], ad.AnnData]) -> ad.AnnData:
+    return papalexi()
 
 
 @pytest.fixture(scope="module", params=["csr", "dense"])
@@ -36,7 +37,6 @@ def ranked(request: pytest.FixtureRequest, expression: ad.AnnData, expected: dic
             names.get_loc("NT"),
             names.get_indexer(list(expected)),
             method="wilcoxon",
-            log_base=expression.uns["log1p"].get("base"),
             run=run,
         )
 

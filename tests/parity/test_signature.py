@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ MODES: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def stored(reference: Path) -> ad.AnnData:
+def stored(papalexi: Callable[[], ad.AnnData]) -> ad.AnnData:
     """The cells as stored: float32."""
-    return ad.read_h5ad(reference / "golden" / "expression.h5ad")
+    return papalexi()
 
 
 @pytest.fixture(scope="module")
