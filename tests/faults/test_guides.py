@@ -10,6 +10,7 @@ import scipy.sparse as sp
 from tests.support import BadCall, assert_unchanged, interrupt_after, snapshot
 
 import ptg
+from ptg.data import layer_names
 from ptg.kernels.cpu import mixture
 
 Assignment = ptg.GuideAssignment
@@ -41,7 +42,8 @@ def with_names(guides: ad.AnnData, names: list[str]) -> ad.AnnData:
 
 
 def without_x(guides: ad.AnnData) -> ad.AnnData:
-    return ad.AnnData(obs=guides.obs, var=guides.var, layers=dict(guides.layers))
+    layers = {name: guides.layers[name] for name in layer_names(guides)}
+    return ad.AnnData(obs=guides.obs, var=guides.var, layers=layers)
 
 
 MIXTURE = "GuideAssignment.assign_mixture_model"

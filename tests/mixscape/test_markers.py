@@ -126,7 +126,7 @@ def test_a_target_without_cells_has_nothing(screen, method):
 
 @pytest.mark.parametrize(("method", "known"), [("wilcoxon", True), ("t-test", False)])
 def test_a_target_of_one_cell(screen, method, known):
-    keep = (screen.obs["perturbation"] != "A").to_numpy()
+    keep = (screen.obs["perturbation"] != "A").to_numpy(copy=True)
     keep[np.flatnonzero(~keep)[5]] = True
     ranked = ranked_of(screen[keep].copy(), [0, 1], method=method)
     assert np.isfinite(ranked.scores[0]).all() == known

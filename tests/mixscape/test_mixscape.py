@@ -177,7 +177,7 @@ def test_cells_without_a_split_have_no_class() -> None:
 
 def test_degenerate_targets_get_a_reason_and_no_exception() -> None:
     adata = signed_screen()
-    labels = adata.obs["perturbation"].astype(object).to_numpy()
+    labels = adata.obs["perturbation"].astype(object).to_numpy(copy=True)
     split = np.array(["whole"] * 240, dtype=object)
     b_cells, c_cells = np.flatnonzero(labels == "B"), np.flatnonzero(labels == "C")
     split[b_cells[:10]] = "no control"

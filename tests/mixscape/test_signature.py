@@ -144,7 +144,7 @@ def test_k_is_capped_per_split_with_one_warning(screen):
 
 
 def test_a_single_control_is_enough(screen):
-    keep = (screen.obs["perturbation"] != "NT").to_numpy()
+    keep = (screen.obs["perturbation"] != "NT").to_numpy(copy=True)
     keep[np.flatnonzero(~keep)[0]] = True
     one = screen[keep].copy()
     with pytest.warns(UserWarning, match=r"all cells \(1\)"):

@@ -26,8 +26,11 @@ def read_h5ad(path: Path, option: str) -> AnnData:
         found = "is a folder" if path.is_dir() else "does not exist"
         raise InputError(f"{option} {str(path)!r} {found}. Pass an .h5ad file.")
     import anndata
+    import h5py
 
     try:
+        with h5py.File(path) as file:
+            file["obs"], file["var"]  # newer versions of anndata read other HDF5 files as empty
         return _with_plain_strings(anndata.read_h5ad(path))
     except PermissionError as error:
         raise InputError(f"{option} {str(path)!r} cannot be read: {error.strerror}.") from error
@@ -51,7 +54,7 @@ def _reason(error: BaseException) -> str:
     """Say what went wrong in a few words."""
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
-    lines = str(error).strip().splitlines()
+    lines = str(error).strip("\n '\"").splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
 
 

@@ -49,11 +49,16 @@ def read_matrix(
         return as_matrix(adata.obsm[obsm], f"adata.obsm[{obsm!r}]")
     if layer is not None and layer != "X":
         if layer not in adata.layers:
-            raise not_found(argument, layer, "adata.layers", list(adata.layers), fix="Pass one of them, or 'X'.")
+            raise not_found(argument, layer, "adata.layers", layer_names(adata), fix="Pass one of them, or 'X'.")
         return as_matrix(adata.layers[layer], f"adata.layers[{layer!r}]")
     if adata.X is None:
         raise InputError(f"{argument}={layer!r} means adata.X, which is empty. Name a layer that holds the data.")
     return as_matrix(adata.X, "adata.X")
+
+
+def layer_names(adata: AnnData) -> list[str]:
+    """List the layers. Since anndata 0.13 `adata.layers` also holds X, as None."""
+    return [name for name in adata.layers if name is not None]
 
 
 def check_anndata(adata: object) -> None:

@@ -88,12 +88,14 @@ def discriminate_cells(
 def _perturbed_cells(adata: AnnData, screen: Screen, parameters: LdaParameters) -> NDArray[np.bool_]:
     key, kind = parameters.mixscape_class_global, parameters.perturbation_type
     check_global_column(adata, key)
-    classes = read_obs(adata, key, argument="mixscape_class_global").astype(str).to_numpy()
-    perturbed: NDArray[np.bool_] = (classes == kind) & (screen.codes >= 0) & (screen.codes != screen.control)
+    classes = read_obs(adata, key, argument="mixscape_class_global").astype(str)
+    perturbed: NDArray[np.bool_] = (
+        (classes == kind).to_numpy(dtype=bool) & (screen.codes >= 0) & (screen.codes != screen.control)
+    )
     if not perturbed.any():
         raise InputError(
             f"perturbation_type={kind!r}: obs[{key!r}] has no perturbed cell (classes there: "
-            f"{', '.join(sorted(set(classes)))}). Pass the perturbation_type that mixscape was run with; "
+            f"{', '.join(sorted(classes.dropna().unique()))}). Pass the perturbation_type that mixscape was run with; "
             "if it found no perturbed cell, there is nothing to separate."
         )
     return perturbed

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
-from ptg.data import InputError, check_anndata, entry_point, not_found, read_counts
+from ptg.data import InputError, check_anndata, entry_point, layer_names, not_found, read_counts
 from ptg.plot.style import BACKGROUND, INK, NOT_PERTURBED, NOT_TESTED, PERTURBED, SMALL, faint, get_axes
 
 from ptg.plot.style import say_nothing_to_show, shorten, tidy  # isort: skip
@@ -131,7 +131,7 @@ def guides_per_cell(guides: AnnData, *, layer: str = "assigned_guides", most: in
     """
     check_anndata(guides)
     if layer not in guides.layers:
-        raise not_found("layer", layer, "guides.layers", list(guides.layers), fix="Assign guides first.")
+        raise not_found("layer", layer, "guides.layers", layer_names(guides), fix="Assign guides first.")
     assigned = sp.csr_matrix(guides.layers[layer], copy=True)
     assigned.eliminate_zeros()
     numbers = np.minimum(np.diff(assigned.indptr), most)
