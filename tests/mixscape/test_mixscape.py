@@ -199,7 +199,7 @@ def test_degenerate_targets_get_a_reason_and_no_exception() -> None:
     assert table["flat", "whole"] == "the scores of its cells do not vary"
     assert table["A", "whole"] == ""
     assert set(adata.obs["mixscape_class"][labels == "flat"]) == {"flat NP"}
-    assert set(adata.obs["mixscape_class"][b_cells[:10]]) == {"B NP"}
+    assert set(adata.obs["mixscape_class"].iloc[b_cells[:10]]) == {"B NP"}
 
 
 def test_no_target_can_be_tested() -> None:
