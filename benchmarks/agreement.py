@@ -15,6 +15,7 @@ SAME_GUIDE_LABELS = 0.97
 SAME_CLASSES = 0.99
 SCORE_CORRELATION = 0.999
 LDA_CORRELATION = 0.99
+LEADING = 3
 
 
 def edistances_agree(data: ad.AnnData, ptg: Answer, peer: Answer) -> Agreement:
@@ -103,9 +104,9 @@ def classifications_agree(data: ad.AnnData, ptg: Answer, peer: Answer) -> Agreem
     same = float(np.mean((ptg["class"] == peer["class"])[perturbed]))
     scored = perturbed & (ptg["score"] != 0.0)
     correlation = _correlation(ptg["score"][scored], peer["score"][scored])
-    lda = _column_correlation(ptg["lda"], peer["lda"])
+    lda = _canonical_correlation(*_shared_rows(ptg, peer))
     agrees = same >= SAME_CLASSES and correlation >= SCORE_CORRELATION and lda >= LDA_CORRELATION
-    detail = f"{same:.2%} of classes equal, correlation of scores {correlation:.5f}, of LDA columns at least {lda:.4f}"
+    detail = f"{same:.2%} of classes equal, correlation of scores {correlation:.5f}, of the leading LDA axes at least {lda:.4f}"
     return Agreement(bool(agrees), detail)
 
 
@@ -113,9 +114,19 @@ def _correlation(left: NDArray[np.generic], right: NDArray[np.generic]) -> float
     return float(np.corrcoef(left.astype(np.float64), right.astype(np.float64))[0, 1])
 
 
-def _column_correlation(left: NDArray[np.generic], right: NDArray[np.generic]) -> float:
-    """Smallest absolute correlation of the leading columns: LDA columns have no sign and the last ones are noise."""
-    if left.shape[0] != right.shape[0]:
+def _shared_rows(ptg: Answer, peer: Answer) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    """Rows of the LDA embeddings for the cells that both embed."""
+    _, mine, theirs = np.intersect1d(ptg["lda_cells"], peer["lda_cells"], return_indices=True)
+    return ptg["lda"][mine], peer["lda"][theirs]
+
+
+def _canonical_correlation(left: NDArray[np.generic], right: NDArray[np.generic]) -> float:
+    """Correlation number `LEADING` between two embeddings, the largest first.
+
+    Columns have no sign, columns of nearly equal separation mix, and the last ones separate hardly anything: what two
+    embeddings of slightly different cells share are the directions that separate most.
+    """
+    if min(left.shape) < LEADING or min(right.shape) < LEADING:
         return 0.0
-    leading = min(left.shape[1], right.shape[1], 3)
-    return min(abs(_correlation(left[:, column], right[:, column])) for column in range(leading))
+    bases = [np.linalg.qr(side.astype(np.float64) - side.mean(axis=0))[0] for side in (left, right)]
+    return float(np.linalg.svd(bases[0].T @ bases[1], compute_uv=False)[LEADING - 1])

@@ -122,4 +122,6 @@ def _mixscape(data: ad.AnnData, _: Mapping[str, object]) -> Answer:
         "class": data.obs["mixscape_class"].astype(str).to_numpy(dtype=np.str_),
         "score": data.obs["mixscale_score"].to_numpy(dtype=np.float64),
         "lda": np.asarray(data.uns["mixscape_lda"], dtype=np.float64),
+        # Both libraries embed the perturbed and the control cells, in the order of the data.
+        "lda_cells": np.flatnonzero((data.obs["mixscape_class_global"] == "KO") | (data.obs[LABELS] == CONTROL)),
     }

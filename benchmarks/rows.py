@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from benchmarks import agreement, calls, workloads
 from benchmarks.record import Row
+
+from benchmarks import agreement, calls, workloads
 
 _EDISTANCE_TOLERANCE = f"{agreement.EDISTANCE_TOLERANCE:g} of the mean distance between cells"
 _MIXTURE_TOLERANCE = (
@@ -63,7 +64,7 @@ ROWS: tuple[Row, ...] = (
         check=agreement.classifications_agree,
         tolerance=(
             f"{agreement.SAME_CLASSES:.0%} of classes of perturbed cells, correlation of scores "
-            f"{agreement.SCORE_CORRELATION}, of the leading LDA columns {agreement.LDA_CORRELATION}"
+            f"{agreement.SCORE_CORRELATION}, of the {agreement.LEADING} leading LDA axes {agreement.LDA_CORRELATION}"
         ),
         target_warm=5.0,
         target_first=10.0,

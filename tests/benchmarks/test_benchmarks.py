@@ -152,7 +152,12 @@ def class_data() -> tuple[ad.AnnData, Answer]:
     labels = np.array(["NT"] * 50 + ["A"] * 150)
     data = ad.AnnData(obs=pd.DataFrame({"perturbation": labels}, index=[str(i) for i in range(200)]))
     score = np.where(labels == "NT", 0.0, rng.normal(size=200))
-    return data, {"class": np.char.add(labels, " KO"), "score": score, "lda": rng.normal(size=(200, 3))}
+    return data, {
+        "class": np.char.add(labels, " KO"),
+        "score": score,
+        "lda": rng.normal(size=(200, 3)),
+        "lda_cells": np.arange(200),
+    }
 
 
 def test_classifications_agree_up_to_column_signs():
@@ -168,7 +173,7 @@ def test_classifications_agree_up_to_column_signs():
         ("score", np.random.default_rng(1).normal(size=200)),
         ("score", np.zeros(200)),
         ("lda", np.random.default_rng(1).normal(size=(200, 3))),
-        ("lda", np.ones((100, 3))),
+        ("lda_cells", np.arange(200)[::-1]),
     ],
 )
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

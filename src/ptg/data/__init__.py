@@ -1,7 +1,7 @@
 """AnnData in, arrays and groups out: the only floor that knows how AnnData stores things."""
 
 from ptg.data.checks import check_choice, check_flag, check_integer, check_number, check_options, check_string
-from ptg.data.errors import InputError, entry_point, listed, not_found
+from ptg.data.errors import InputError, entry_point, listed, not_found, warn
 from ptg.data.groups import Groups, check_label, groups_from_codes, read_groups, read_labels, read_obs
 from ptg.data.matrix import Matrix, as_matrix, check_anndata, check_counts, dense_rows, read_counts, read_matrix
 from ptg.data.normalize import log_normalize, looks_raw
@@ -34,4 +34,5 @@ __all__ = [
     "read_labels",
     "read_matrix",
     "read_obs",
+    "warn",
 ]

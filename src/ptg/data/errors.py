@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import inspect
+import warnings
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import Any, ParamSpec, TypeVar
@@ -39,6 +41,14 @@ def entry_point(function: Callable[Parameters, Result]) -> Callable[Parameters, 
             raise
 
     return call
+
+
+def warn(message: str) -> None:
+    """Issue a UserWarning that points at the caller's line, not at one of ours."""
+    frame, level = inspect.currentframe(), 1
+    while frame is not None and f"{frame.f_globals.get('__name__', '')}.".startswith("ptg."):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)
 
 
 def listed(names: Sequence[Any]) -> str:

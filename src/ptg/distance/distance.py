@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -19,6 +18,7 @@ from ptg.data import (
     read_groups,
     read_labels,
     read_matrix,
+    warn,
 )
 from ptg.distance import contrasts as contrast_table
 from ptg.distance.evaluate import Bootstrap, PairValues, evaluate
@@ -307,7 +307,7 @@ class Distance:
         distances[has_cells] = self._evaluate(sample, pairs, None, multi_gpu, show_progressbar).means
         if not has_cells.all():
             missing = contrast_table.describe_rows(contrasts[~has_cells])
-            warnings.warn(f"{len(missing)} contrast(s) have no cells and are NaN: {listed(missing)}.", stacklevel=3)
+            warn(f"{len(missing)} contrast(s) have no cells and are NaN: {listed(missing)}.")
         return contrasts.assign(**{self.metric: distances})
 
     @staticmethod

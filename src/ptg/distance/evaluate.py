@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ptg.data import listed
+from ptg.data import listed, warn
 from ptg.distance.resampling import Resampler
 
 if TYPE_CHECKING:
@@ -127,8 +126,7 @@ def _warn_of_undefined(metric: Metric, sample: Sample, pairs: _Pairs, values: ND
     cause = involved[metric.undefined_groups(sample, run)[involved]]
     # In a bootstrap a resample can be undefined where the group itself is not.
     names = [sample.names[group] for group in (cause if len(cause) else involved)]
-    warnings.warn(
+    warn(
         f"{int(undefined.sum())} {metric.record.name} value(s) are NaN: "
-        f"{'groups' if len(cause) else 'resamples of groups'} {listed(names)} {metric.undefined_because}.",
-        stacklevel=6,
+        f"{'groups' if len(cause) else 'resamples of groups'} {listed(names)} {metric.undefined_because}."
     )
