@@ -26,7 +26,7 @@ from ptg.distance.layout import OnesidedLayout, PairwiseLayout, as_list
 from ptg.distance.metrics import make_metric
 from ptg.distance.sample import Sample
 from ptg.execute import open_run
-from ptg.execute.device import resolve_backend
+from ptg.execute.device import resolve_device
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,7 +110,7 @@ class Distance:
         self.obsm_key = None if obsm_key is None else check_string("obsm_key", obsm_key)
         if layer_key is None and obsm_key is None:
             self.obsm_key = "X_pca"
-        resolve_backend(device)
+        resolve_device(device)
         self.device = device
 
     @entry_point

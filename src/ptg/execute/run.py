@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ptg.execute.device import MultiGpu, check_multi_gpu, resolve_backend
+from ptg.execute.device import MultiGpu, resolve_device
 from ptg.execute.progress import ProgressBar
 from ptg.execute.settings import settings
 from ptg.kernels.contract import Backend, Resources
@@ -41,7 +41,7 @@ def open_run(
     ...     run.kernels.name
     'cpu'
     """
-    backend = resolve_backend(device)
-    check_multi_gpu(multi_gpu)
+    backend, devices = resolve_device(device, multi_gpu)
+    memory = settings.resolved_device_memory(devices) if devices else settings.resolved_memory()
     with ProgressBar(description, show=show_progressbar) as progress:
-        yield Run(backend, Resources(settings.resolved_threads(), settings.resolved_memory(), progress))
+        yield Run(backend, Resources(settings.resolved_threads(), memory, progress, devices))

@@ -1,0 +1,35 @@
+"""Every CUDA source compiles for every supported architecture; no GPU is needed for that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import ptg.kernels
+
+pytest.importorskip("cupy", reason="CuPy is not installed")
+
+FOLDER = Path(ptg.kernels.__file__).parent / "cuda"
+ARCHITECTURES = ["sm_75", "sm_80", "sm_90", "sm_120"]
+#: Sources with instructions of one architecture alone.
+SPECIAL = {"energy_wgmma.cu": ["sm_90a"]}
+
+
+def cases():
+    return [(path.name, arch) for path in sorted(FOLDER.glob("*.cu")) for arch in SPECIAL.get(path.name, ARCHITECTURES)]
+
+
+@pytest.mark.parametrize(("name", "architecture"), cases())
+def test_every_source_compiles(name, architecture):
+    from ptg.kernels.cuda.source import cubin
+
+    assert len(cubin(name, (), architecture)) > 1000
+
+
+def test_an_error_in_a_source_is_shown(monkeypatch):
+    from ptg.kernels.cuda import source
+
+    monkeypatch.setattr(source, "read_source", lambda name: "__global__ void broken( {")
+    with pytest.raises(RuntimeError, match="does not compile for sm_90"):
+        source.cubin("broken.cu", (), "sm_90")
