@@ -13,7 +13,7 @@ LOSS_TOLERANCE = 1e-3
 SAME_OPTIMUM = 1e-2
 SAME_GUIDE_LABELS = 0.97
 SAME_CLASSES = 0.99
-SCORE_CORRELATION = 0.999
+SCORE_CORRELATION = 0.995
 LDA_CORRELATION = 0.99
 LEADING = 3
 
@@ -106,7 +106,7 @@ def classifications_agree(data: ad.AnnData, ptg: Answer, peer: Answer) -> Agreem
     correlation = _correlation(ptg["score"][scored], peer["score"][scored])
     lda = _canonical_correlation(*_shared_rows(ptg, peer))
     agrees = same >= SAME_CLASSES and correlation >= SCORE_CORRELATION and lda >= LDA_CORRELATION
-    detail = f"{same:.2%} of classes equal, correlation of scores {correlation:.5f}, of the leading LDA axes at least {lda:.4f}"
+    detail = f"{same:.2%} of classes equal; correlation of scores {correlation:.5f}, of leading LDA axes {lda:.4f}"
     return Agreement(bool(agrees), detail)
 
 

@@ -38,7 +38,7 @@ def distances_to_control(
         One distance per group, as `Distance.onesided_distances` returns it for one control.
     variance
         Bootstrap variance of each distance, the second result of ``onesided_distances(..., bootstrap=True)``. The
-        interval is the distance ± 1.96 bootstrap standard deviations.
+        interval is the distance ± 1.96 bootstrap standard deviations; very wide ones run out of the figure.
     control
         Group to leave out: its distance to itself is 0 by definition.
     label
@@ -82,11 +82,28 @@ def distances_to_control(
             if chosen.any():
                 ax.errorbar(values[chosen], rows[chosen], xerr=half[chosen], label=meaning, **style)
         legend_above(ax)
+        ax.set_xlim(_limits(values, half))
         label += " (bars: ± 1.96 bootstrap s.d.)"
     ax.set_xlabel(label)
     tidy(ax, grid="x")
     label_rows(ax, [shorten(name) for name in kept.index], left_out=len(shown) - len(kept), what="groups")
     return ax
+
+
+def _limits(values: NDArray[Any], half: NDArray[np.float64]) -> tuple[float, float]:
+    """Choose an axis that shows all points, and intervals up to a quarter of its length beyond them.
+
+    The interval of a handful of cells may be so wide that nothing else could be read.
+    """
+    known = np.isfinite(values)
+    if not known.any():
+        return -1.0, 1.0
+    low, high = min(float(values[known].min()), 0.0), max(float(values[known].max()), 0.0)
+    room = 0.25 * (high - low) or 1.0
+    ends = values[known] - half[known], values[known] + half[known]
+    left = max(low - room, min(low, float(np.nanmin(ends[0], initial=low))))
+    right = min(high + room, max(high, float(np.nanmax(ends[1], initial=high))))
+    return left - 0.1 * room, right + 0.1 * room
 
 
 def _half_interval(kept: pd.Series[float], variance: pd.Series[float]) -> NDArray[np.float64]:

@@ -17,6 +17,7 @@ from ptg.data import (
     read_labels,
     read_obs,
 )
+from ptg.mixscape.screen import stored_name
 from ptg.plot.style import CONTROL, GROUPS, INK, MARKERS, NOT_PERTURBED, NOT_TESTED, PERTURBED, SMALL
 
 from ptg.plot.style import faint, get_axes, label_rows, legend_above, row_height, say_nothing_to_show  # isort: skip
@@ -125,8 +126,9 @@ def _skipped(adata: AnnData) -> list[Any]:
     table = adata.uns.get("mixscape_targets")
     if not isinstance(table, pd.DataFrame) or "reason" not in table:
         return []
-    reason = table["reason"].fillna("").astype(str)
-    return list(table.index[reason != ""])
+    # With splits a target has several rows; it was tested if any of them was.
+    untested = (table["reason"].fillna("").astype(str) != "").groupby(level=0).all()
+    return list(untested.index[untested.to_numpy()])
 
 
 @entry_point
@@ -155,7 +157,8 @@ def perturbation_score(
 
     Returns
     -------
-    The Axes: one density (area 1, Gaussian kernel) for each kind of cells. The score is the projection on the target's
+    The Axes: one density (area 1, Gaussian kernel) for each kind of cells, with their number; the control's is that of
+    the sample which mixscape keeps. The score is the projection on the target's
     direction, scaled so that the target's mean is 1 above the control's.
 
     Raises
@@ -173,13 +176,18 @@ def perturbation_score(
         "perturbed": (mixed == f"{target} {perturbation_type}", PERTURBED),
     }
     values = scores["pvec"].to_numpy(dtype=np.float64)
+    n_control = int(classes.isin(set(mixed[scores["control"].to_numpy(dtype=bool)])).sum())
     margin = 0.08 * float(np.ptp(values)) or 0.5
     grid = np.linspace(values.min() - margin, values.max() + margin, _CURVE_POINTS)
     for name, (chosen, color) in kinds.items():
         if chosen.any():
             density = _density(values[chosen], grid)
             ax.fill_between(grid, density, color=color, alpha=0.25, linewidth=0)
-            ax.plot(grid, density, color=color, linewidth=1.8, label=f"{name} ({int(chosen.sum()):,})")
+            cells = int(chosen.sum())
+            label = (
+                f"{name} (sample of {cells:,})" if name == "control" and cells < n_control else f"{name} ({cells:,})"
+            )
+            ax.plot(grid, density, color=color, linewidth=1.8, label=label)
     ax.set_title(shorten(target), loc="left", fontweight="bold", pad=20)
     ax.set_xlabel("Perturbation score")
     ax.set_ylabel("Density of cells")
@@ -191,15 +199,16 @@ def perturbation_score(
 
 
 def _read_scores(adata: AnnData, target: str) -> pd.DataFrame:
-    """Read the first projection of a target's and the control's cells, all splits together: pvec, control."""
+    """Read the scores of a target's cells and of a sample of the control's, all splits together: pvec, control."""
     check_anndata(adata)
     scores = adata.uns.get("mixscape")
     if not isinstance(scores, dict):
         raise InputError("uns['mixscape'] does not exist. Run Mixscape.mixscape first.")
-    if target not in scores:
+    key = stored_name(str(target))
+    if key not in scores:
         raise not_found("target", target, "uns['mixscape']", list(scores), fix="Pass a target that was tested.")
     parts = []
-    for table in scores[target].values():
+    for table in scores[key].values():
         label = next(name for name in table.columns if name != "pvec")
         parts.append(pd.DataFrame({"pvec": table["pvec"], "control": table[label].astype(str) != str(target)}))
     return pd.concat(parts)

@@ -110,7 +110,11 @@ def legend_above(ax: Axes, *, columns: int = 4) -> None:
         "columnspacing": 1.4,
         "borderaxespad": 0.2,
     }
-    ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=columns, **style)
+    legend = ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=columns, **style)
+    legend.set_in_layout(False)  # its width must not shrink the plot
+    # Its height must be reserved nevertheless: an empty title does.
+    if not ax.get_title() and not ax.get_title(loc="left"):
+        ax.set_title(" ", fontsize=SMALL)
 
 
 def faint(align: str = "left") -> dict[str, Any]:

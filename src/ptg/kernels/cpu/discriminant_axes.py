@@ -44,7 +44,7 @@ def principal_axes(
 
     def one(target: tuple[tuple[int, int], int]) -> NDArray[Any]:
         (start, stop), count = target
-        return _signed(solve(cells[start:stop], count))
+        return _signed(solve(cells[start:stop], count)) if count else np.empty((control.shape[1], 0))
 
     axes = run_tasks(one, targets, resources)
     return np.concatenate([np.empty((control.shape[1], 0)), *axes], axis=1)

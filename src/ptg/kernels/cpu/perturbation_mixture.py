@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -14,60 +14,33 @@ from ptg.kernels.contract.projection import (
     NO_DIRECTION,
     OK,
     PERTURBED_CONSTANT,
+    MixtureRule,
 )
-from ptg.kernels.cpu.perturbation_scores import project, sample_moments, standardisation
+from ptg.kernels.cpu.perturbation_scores import Target, project, sample_moments, standardisation
 from ptg.kernels.cpu.threads import jit
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 _LOG_2PI = math.log(2.0 * math.pi)
-_EPS = float(np.finfo(np.float64).eps)
-_SHARE_FLOOR = 10 * _EPS
+_SHARE_FLOOR = 10 * float(np.finfo(np.float64).eps)
 """Added to a component's number of cells, as scikit-learn does, so that an empty one divides nothing by zero."""
 _CHUNK = 512
 """Factors of the likelihood multiplied before a logarithm is taken: each is in [1, 2], so no overflow."""
+_LLOYD_STEPS = 300
+_LLOYD_TOLERANCE = 1e-4
+"""Squared shift of the centres, relative to the variance, at which Lloyd's steps end; scikit-learn's default."""
 
 
-@jit
-def in_data_order(controls: Any, cells: Any, controls_before: Any) -> Any:
-    """Merge the scores of controls and cells into the order of the data."""
-    merged = np.empty(controls.size + cells.size)
-    for i in range(cells.size):
-        start = 0 if i == 0 else controls_before[i - 1]
-        merged[start + i : controls_before[i] + i] = controls[start : controls_before[i]]
-        merged[controls_before[i] + i] = cells[i]
-    start = controls_before[-1]
-    merged[start + cells.size :] = controls[start:]
-    return merged
-
-
-@jit
-def _first_reaching(x: Any, centre: float, level: float) -> Any:
-    """Index of the cell at which the running sum of squared distances to `centre` reaches `level`."""
-    total = 0.0
-    for i in range(x.size):
-        total += (x[i] - centre) ** 2
-        if total >= level:
-            return i
-    return x.size - 1
-
-
-@jit
-def _two_centres(x: Any, draws: Any) -> Any:
+def _two_centres(x: NDArray[Any], draws: tuple[float, float, float]) -> tuple[float, float]:
     """k-means++ for two clusters: the first centre uniform, the second the better of two draws by squared distance."""
     first = x[min(int(draws[0] * x.size), x.size - 1)]
-    potential = 0.0
-    for i in range(x.size):
-        potential += (x[i] - first) ** 2
-    best = np.inf
-    second = first
-    for trial in range(1, 3):
-        candidate = x[_first_reaching(x, first, draws[trial] * potential)]
-        inertia = 0.0
-        for i in range(x.size):
-            inertia += min((x[i] - first) ** 2, (x[i] - candidate) ** 2)
-        if inertia < best:
-            best = inertia
-            second = candidate
-    return first, second
+    squares = (x - first) ** 2
+    running = np.cumsum(squares)
+    drawn = np.searchsorted(running, np.array(draws[1:]) * squares.sum())
+    candidates = x[np.minimum(drawn, x.size - 1)]
+    inertia = [np.minimum(squares, (x - candidate) ** 2).sum() for candidate in candidates]
+    return float(first), float(candidates[int(np.argmin(inertia))])
 
 
 @jit
@@ -85,30 +58,22 @@ def _split(x: Any, middle: float, ties_up: bool, mean: float) -> Any:
     return n_upper, upper, lower
 
 
-@jit
-def cluster_share(x: Any, draws: Any) -> Any:
-    """Share of cells in the first of two clusters of k-means (Lloyd, at most 300 steps)."""
-    mean = x.sum() / x.size
-    variance = ((x - mean) ** 2).sum() / x.size
+def cluster_share(x: NDArray[Any], draws: tuple[float, float, float]) -> float:
+    """Share of cells in the first of two clusters of k-means (Lloyd)."""
+    mean, variance = float(x.mean()), float(x.var())
     first, second = _two_centres(x, draws)
-    low = min(first, second)
-    high = max(first, second)
+    low, high = min(first, second), max(first, second)
     first_is_high = first > second
-    n_before = -1
-    n_upper = 0
-    settled = False
-    for _ in range(300):
+    n_upper, n_before, settled = 0, -1, False
+    for _ in range(_LLOYD_STEPS):
         # The first centre wins ties, whichever side it is on.
         n_upper, upper, lower = _split(x, 0.5 * (low + high), first_is_high, mean)
         # Clusters of numbers are intervals: the same number of cells is the same clusters.
         if settled or n_upper in (n_before, 0, x.size):
             break
-        upper = mean + upper / n_upper
-        lower = mean + lower / (x.size - n_upper)
-        settled = (upper - high) ** 2 + (lower - low) ** 2 <= variance * 1e-4
-        low = lower
-        high = upper
-        n_before = n_upper
+        upper, lower = mean + upper / n_upper, mean + lower / (x.size - n_upper)
+        settled = (upper - high) ** 2 + (lower - low) ** 2 <= variance * _LLOYD_TOLERANCE
+        low, high, n_before = lower, upper, n_upper
     share = n_upper / x.size
     return share if first_is_high else 1.0 - share
 
@@ -170,70 +135,74 @@ def fit_mixture(x: Any, mixture: Any, tol: float, max_iter: int, reg_covar: floa
     return False
 
 
-@jit
-def _posterior(scores: Any, mixture: Any, weighted: bool) -> Any:
-    """Probability of the second component."""
-    odds = 0.5 * (np.log(mixture[5]) - np.log(mixture[3]))
-    if weighted:
-        odds += np.log(mixture[0]) - np.log(mixture[1])
-    distance0 = (scores - mixture[2]) ** 2 / mixture[3]
-    distance1 = (scores - mixture[4]) ** 2 / mixture[5]
-    return 1.0 / (1.0 + np.exp(odds + 0.5 * (distance1 - distance0)))
+class Classes(NamedTuple):
+    """Classes of one target; the scores are those of the first round, without a direction NaN and none."""
+
+    posterior: NDArray[Any]
+    perturbed: NDArray[Any]
+    scores: NDArray[Any]
+    n_rounds: int
+    converged: bool
+    status: int
+    control_scores: NDArray[Any]
 
 
-@jit
-def _assign(control_scores: Any, scores: Any, perturbed: Any, controls_before: Any, options: Any) -> Any:
-    """Fit the mixture of one round. Returns (posterior, whether EM converged, status)."""
-    posterior = np.zeros(scores.size)
-    everyone = np.ones(control_scores.size, dtype=np.bool_)
-    mixture = np.empty(6)
-    _, mixture[2], mixture[3] = sample_moments(control_scores, everyone)
-    _, mixture[4], mixture[5] = sample_moments(scores, perturbed)
-    if not mixture[3] > 0.0:
-        return posterior, False, CONTROL_CONSTANT
-    if not mixture[5] > 0.0:
-        return posterior, False, PERTURBED_CONSTANT
-    x = in_data_order(control_scores, scores, controls_before)
-    share = cluster_share(x, options[8:11])
-    mixture[0] = share + _SHARE_FLOOR / x.size
-    mixture[1] = 1.0 - share + _SHARE_FLOOR / x.size
-    converged = fit_mixture(x, mixture, options[5], int(options[6]), options[7])
-    if not mixture[5] > 0.0:
-        return posterior, False, ILL_DEFINED
-    posterior = _posterior(scores, mixture, options[4] != 0.0)
-    return posterior, converged, FEW_PERTURBED if np.sum(posterior > 0.5) < options[3] else OK
-
-
-@jit
-def classify(target: Any, controls_before: Any, options: Any) -> Any:
-    """All rounds of one target (see `project`).
-
-    `options`: scale, clip, n_rounds, min_perturbed, weighted, tol, max_iter, reg_covar and three draws, as float64.
-    Returns (posterior, perturbed, first scores, first control scores, rounds, converged, status).
-    """
-    control, _, values, moments = target
-    n_cells = values.shape[1]
-    posterior = np.zeros(n_cells)
-    perturbed = np.ones(n_cells, dtype=np.bool_)
-    nobody = np.zeros(n_cells, dtype=np.bool_)
-    centres = standardisation(moments, control.shape[1], n_cells, options[0] != 0.0)
-    first_control = np.empty(0)
-    first_scores = np.full(n_cells, np.nan)
-    n_rounds = int(options[2])
-    for round_ in range(1, n_rounds + 1):
-        control_scores, scores, length = project(target, perturbed, options[1], centres)
-        if not length > 0.0:
-            return np.zeros(n_cells), nobody, first_scores, first_control, round_, False, NO_DIRECTION
-        control_scores /= length
-        scores /= length
+def classify(target: Target, controls_before: NDArray[Any], rule: MixtureRule, *, scale: bool, clip: float) -> Classes:
+    """Separate perturbed from unperturbed cells of one target, round by round."""
+    n_cells = target.values.shape[1]
+    posterior, perturbed = np.zeros(n_cells), np.ones(n_cells, dtype=bool)
+    nobody = np.zeros(n_cells, dtype=bool)
+    first = (np.empty(0), np.full(n_cells, np.nan))
+    centres = standardisation(target, scale=scale)
+    for round_ in range(1, rule.n_rounds + 1):
+        projected = project(target, perturbed, centres, clip)
+        if projected is None:
+            return Classes(np.zeros(n_cells), nobody, first[1], round_, False, NO_DIRECTION, first[0])
         if round_ == 1:
-            first_control = control_scores
-            first_scores = scores
-        posterior, converged, status = _assign(control_scores, scores, perturbed, controls_before, options)
+            first = projected
+        posterior, converged, status = _assign(*projected, perturbed, controls_before, rule)
         if status != OK:
-            return posterior, nobody, first_scores, first_control, round_, converged, status
+            return Classes(posterior, nobody, first[1], round_, converged, status, first[0])
         assigned = posterior > 0.5
         if np.array_equal(assigned, perturbed):
-            return posterior, assigned, first_scores, first_control, round_, converged, OK
+            return Classes(posterior, assigned, first[1], round_, converged, OK, first[0])
         perturbed = assigned
-    return posterior, perturbed, first_scores, first_control, n_rounds, False, OK
+    return Classes(posterior, perturbed, first[1], rule.n_rounds, False, OK, first[0])
+
+
+def _assign(
+    control_scores: NDArray[Any],
+    scores: NDArray[Any],
+    perturbed: NDArray[Any],
+    controls_before: NDArray[Any],
+    rule: MixtureRule,
+) -> tuple[NDArray[Any], bool, int]:
+    """Fit the mixture of one round: posterior, whether EM converged, status."""
+    mixture = np.empty(6)
+    mixture[2:4] = sample_moments(control_scores)
+    mixture[4:6] = sample_moments(scores[perturbed])
+    if not mixture[3] > 0.0:
+        return np.zeros(len(scores)), False, CONTROL_CONSTANT
+    if not mixture[5] > 0.0:
+        return np.zeros(len(scores)), False, PERTURBED_CONSTANT
+    x = np.insert(control_scores, controls_before, scores)
+    share = cluster_share(x, rule.draws)
+    mixture[:2] = np.array([share, 1.0 - share]) + _SHARE_FLOOR / x.size
+    converged = bool(fit_mixture(x, mixture, rule.tol, rule.max_iter, rule.reg_covar))
+    if not mixture[5] > 0.0:
+        return np.zeros(len(scores)), False, ILL_DEFINED
+    posterior = _posterior(scores, mixture, weighted=rule.weighted)
+    few = np.count_nonzero(posterior > 0.5) < rule.min_perturbed
+    return posterior, converged, FEW_PERTURBED if few else OK
+
+
+def _posterior(scores: NDArray[Any], mixture: NDArray[Any], *, weighted: bool) -> NDArray[Any]:
+    """Probability of the second component."""
+    weight0, weight1, mean0, variance0, mean1, variance1 = mixture
+    odds = 0.5 * np.log(variance1 / variance0)
+    if weighted:
+        odds += np.log(weight0 / weight1)
+    odds = odds + 0.5 * ((scores - mean1) ** 2 / variance1 - (scores - mean0) ** 2 / variance0)
+    # The exponential never overflows: the larger side is in the denominator.
+    smaller = np.exp(-np.abs(odds))
+    return np.asarray(np.where(odds > 0, smaller, 1.0) / (1.0 + smaller))

@@ -15,7 +15,7 @@ from ptg.kernels.contract.projection import (
 from ptg.kernels.contract.resources import Resources
 from ptg.kernels.cpu.discriminant_axes import discriminants, principal_axes
 from ptg.kernels.cpu.perturbation_mixture import classify
-from ptg.kernels.cpu.perturbation_scores import row_moments, score
+from ptg.kernels.cpu.perturbation_scores import Target, row_moments, score
 from ptg.kernels.cpu.threads import run_tasks
 
 if TYPE_CHECKING:
@@ -32,12 +32,11 @@ def classify_targets(
 ) -> ClassifiedTargets:
     """Separate perturbed from unperturbed cells; see the contract."""
     control_moments = _control_moments(batch.control, resources)
-    options = np.array([scale, clip, *rule[:-1], *rule.draws], dtype=np.float64)
 
     def one(target: int) -> tuple[Any, ...]:
-        arrays = _target(batch, target, control_moments)
-        *result, control_scores = _last(classify(arrays, batch.controls_before[_cells(batch, target)], options), 3)
-        return (*result, *_rank_sample(control_scores, n_sample))
+        before = batch.controls_before[_cells(batch, target)]
+        *found, control_scores = classify(_target(batch, target, control_moments), before, rule, scale=scale, clip=clip)
+        return (*found, *_rank_sample(control_scores, n_sample))
 
     results = run_tasks(one, range(len(batch.cell_offsets) - 1), resources, work=_work(batch))
     posterior, perturbed, scores, rounds, converged, status, sample, sampled = _columns(results, 8)
@@ -60,8 +59,8 @@ def score_targets(
     control_moments = _control_moments(batch.control, resources)
 
     def one(target: int) -> tuple[Any, ...]:
-        *result, control_scores = _last(score(_target(batch, target, control_moments), scale, clip), 2)
-        return (*result, *_rank_sample(control_scores, n_sample))
+        found = score(_target(batch, target, control_moments), scale=scale, clip=clip)
+        return found.standardised, found.scores, found.status, *_rank_sample(found.control_scores, n_sample)
 
     results = run_tasks(one, range(len(batch.cell_offsets) - 1), resources, work=_work(batch))
     standardised, scores, status, sample, sampled = _columns(results, 5)
@@ -84,13 +83,12 @@ def _cells(batch: TargetColumns, target: int) -> slice:
     return slice(int(batch.cell_offsets[target]), int(batch.cell_offsets[target + 1]))
 
 
-def _target(batch: TargetColumns, target: int, control_moments: NDArray[Any]) -> tuple[NDArray[Any], ...]:
-    """Gather what `project` needs of one target."""
+def _target(batch: TargetColumns, target: int, control_moments: NDArray[Any]) -> Target:
     columns = batch.columns[batch.marker_offsets[target] : batch.marker_offsets[target + 1]]
     values = batch.values[batch.value_offsets[target] : batch.value_offsets[target + 1]]
     cells = _cells(batch, target)
     values = values.reshape(len(columns), cells.stop - cells.start)
-    return batch.control, columns, values, np.concatenate([control_moments[:, columns], row_moments(values)])
+    return Target(batch.control, columns, values, np.concatenate([control_moments[:, columns], row_moments(values)]))
 
 
 def _work(batch: TargetColumns) -> list[float]:
@@ -105,13 +103,6 @@ def _rank_sample(scores: NDArray[Any], n_sample: int) -> tuple[NDArray[Any], NDA
     ranks = np.linspace(0, len(scores) - 1, min(n_sample, len(scores))).round().astype(np.int64)
     sample = np.sort(np.argsort(scores, kind="stable")[ranks])
     return sample, scores[sample]
-
-
-def _last(values: tuple[Any, ...], position: int) -> list[Any]:
-    """Move one entry to the end."""
-    moved = list(values)
-    moved.append(moved.pop(position))
-    return moved
 
 
 def _columns(rows: list[tuple[Any, ...]], width: int) -> list[list[Any]]:

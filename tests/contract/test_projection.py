@@ -1,0 +1,350 @@
+"""Projection kernels against slow definitions."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.linalg
+import scipy.sparse as sp
+import scipy.special
+from sklearn.cluster import KMeans, kmeans_plusplus
+
+from ptg.kernels.contract import Backend, Resources
+from ptg.kernels.contract.projection import (
+    CONTROL_CONSTANT,
+    FEW_PERTURBED,
+    NO_DIRECTION,
+    OK,
+    PERTURBED_CONSTANT,
+    MixtureRule,
+    TargetColumns,
+)
+
+KERNELS = Backend("cpu").projection
+DRAWS = tuple(np.random.RandomState(0).random_sample(3).tolist())
+PERTPY = MixtureRule(10, 5, True, 1e-3, 100, 1e-6, DRAWS)
+SEURAT = MixtureRule(10, 5, False, 1e-12, 10_000, 0.0, DRAWS)
+
+
+def make_batch(
+    sizes: list[int], n_markers: list[int], *, n_control: int = 90, seed: int = 0, offset: float = 0.0
+) -> TargetColumns:
+    """Targets whose cells are shifted in two thirds of their cells; controls and cells interleaved at random."""
+    rng = np.random.default_rng(seed)
+    n_columns = max(*n_markers, 1)
+    control = rng.normal(size=(n_columns, n_control)) * rng.uniform(0.3, 2.0, (n_columns, 1)) + offset
+    columns, values, before = [], [], []
+    for size, markers in zip(sizes, n_markers, strict=True):
+        chosen = rng.choice(n_columns, markers, replace=False)
+        block = rng.normal(size=(markers, size)) + offset
+        block[:, : 2 * size // 3] += rng.normal(1.5, 0.5, (markers, 1))
+        columns.append(chosen)
+        values.append(block.ravel())
+        before.append(np.sort(rng.integers(0, n_control + 1, size)))
+    return TargetColumns(
+        control,
+        np.concatenate(columns).astype(np.int64),
+        np.cumsum([0, *n_markers]),
+        np.concatenate(values),
+        np.cumsum([0, *(len(block) for block in values)]),
+        np.cumsum([0, *sizes]),
+        np.concatenate(before).astype(np.int64),
+    )
+
+
+def one_target(batch: TargetColumns, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    columns = batch.columns[batch.marker_offsets[target] : batch.marker_offsets[target + 1]]
+    cells = slice(batch.cell_offsets[target], batch.cell_offsets[target + 1])
+    values = batch.values[batch.value_offsets[target] : batch.value_offsets[target + 1]]
+    return batch.control[columns].T, values.reshape(len(columns), -1).T, batch.controls_before[cells]
+
+
+def scaled(control: np.ndarray, cells: np.ndarray, *, scale: bool, clip: float) -> tuple[np.ndarray, np.ndarray]:
+    if not scale:
+        return np.minimum(control, clip), np.minimum(cells, clip)
+    both = np.concatenate([control, cells])
+    deviation = both.std(0, ddof=1)
+    deviation[deviation < 1e-12] = 1.0
+    return tuple(np.minimum((part - both.mean(0)) / deviation, clip) for part in (control, cells))
+
+
+def slow_em(x: np.ndarray, start: tuple[float, ...], weights: np.ndarray, rule: MixtureRule) -> tuple[Any, ...]:
+    m0, v0, m1, v1 = start
+    w0, w1 = weights
+    before = -np.inf
+    for _ in range(rule.max_iter):
+        log = np.stack(
+            [
+                np.log(w) - 0.5 * np.log(2 * np.pi * v) - (x - m) ** 2 / (2 * v)
+                for w, m, v in ((w0, m0, v0), (w1, m1, v1))
+            ]
+        )
+        total = np.logaddexp(*log)
+        share = np.exp(log - total)
+        w0, w1 = share.mean(1)
+        m1 = share[1] @ x / share[1].sum()
+        v1 = share[1] @ (x - m1) ** 2 / share[1].sum() + rule.reg_covar
+        if abs(total.mean() - before) < rule.tol:
+            break
+        before = total.mean()
+    return w0, w1, m1, v1
+
+
+def slow_classes(batch: TargetColumns, target: int, rule: MixtureRule, *, scale: bool, clip: float) -> tuple[Any, ...]:
+    """Definition: scikit-learn's k-means, EM in NumPy."""
+    control, cells, before = one_target(batch, target)
+    control, cells = scaled(control, cells, scale=scale, clip=clip)
+    perturbed = np.ones(len(cells), dtype=bool)
+    place = before + np.arange(len(cells))
+    first = None
+    for round_ in range(1, rule.n_rounds + 1):
+        direction = cells[perturbed].mean(0) - control.mean(0)
+        scores = [part @ direction / (direction @ direction) for part in (control, cells)]
+        first = scores[1] if first is None else first
+        m0, v0 = scores[0].mean(), scores[0].var(ddof=1)
+        x = np.empty(len(control) + len(cells))
+        x[place] = scores[1]
+        x[np.setdiff1d(np.arange(len(x)), place)] = scores[0]
+        centred = (x - x.mean())[:, None]
+        centres, _ = kmeans_plusplus(centred, 2, random_state=0)
+        labels = KMeans(2, init=centres, n_init=1, tol=1e-4).fit(centred).labels_
+        weights = np.bincount(labels, minlength=2) / len(x)
+        start = (m0, v0, scores[1][perturbed].mean(), scores[1][perturbed].var(ddof=1))
+        w0, w1, m1, v1 = slow_em(x, start, weights, rule)
+        odds = np.log(w0 / w1) if rule.weighted else 0.0
+        s = scores[1]
+        ratio = odds + 0.5 * np.log(v1 / v0) + (s - m1) ** 2 / (2 * v1) - (s - m0) ** 2 / (2 * v0)
+        posterior = scipy.special.expit(-ratio)
+        now = posterior > 0.5
+        if now.sum() < rule.min_perturbed:
+            return posterior, np.zeros_like(now), first, round_, FEW_PERTURBED
+        if (now == perturbed).all():
+            break
+        perturbed = now
+    return posterior, now, first, round_, OK
+
+
+def call(batch: TargetColumns, rule: MixtureRule, **options: Any) -> Any:
+    defaults = {"scale": True, "clip": math.inf, "n_sample": 20, "resources": Resources()}
+    return KERNELS.classify_targets(batch, rule, **(defaults | options))
+
+
+@pytest.mark.parametrize("rule", [PERTPY, SEURAT], ids=["pertpy", "seurat"])
+@pytest.mark.parametrize(("scale", "clip"), [(True, math.inf), (True, 1.5), (False, math.inf)])
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_classify_targets_matches_definition(rule: MixtureRule, scale: bool, clip: float, offset: float) -> None:
+    batch = make_batch([60, 7, 25, 130], [8, 5, 1, 3], offset=offset)
+    found = call(batch, rule, scale=scale, clip=clip)
+    for target in range(4):
+        cells = slice(batch.cell_offsets[target], batch.cell_offsets[target + 1])
+        posterior, perturbed, scores, rounds, status = slow_classes(batch, target, rule, scale=scale, clip=clip)
+        np.testing.assert_allclose(found.posterior[cells], posterior, atol=1e-8 if offset == 0.0 else 1e-5)
+        np.testing.assert_array_equal(found.perturbed[cells], perturbed)
+        np.testing.assert_allclose(found.scores[cells], scores, rtol=1e-9, atol=1e-9 if offset == 0.0 else 1e-7)
+        assert (found.n_rounds[target], found.status[target]) == (rounds, status)
+
+
+def test_definition_is_met_by_both_outcomes() -> None:
+    """The cases above contain perturbed and unperturbed cells, and more than one round."""
+    found = call(make_batch([60, 7, 25, 130], [8, 5, 1, 3]), PERTPY)
+    assert 0 < found.perturbed.sum() < found.perturbed.size
+    assert found.n_rounds.max() > 1
+    assert found.converged.any()
+
+
+def test_control_sample_is_evenly_spaced_by_rank() -> None:
+    batch = make_batch([40, 30], [4, 6])
+    found = call(batch, PERTPY, n_sample=10)
+    for target in range(2):
+        control, cells, _ = one_target(batch, target)
+        control, cells = scaled(control, cells, scale=True, clip=math.inf)
+        direction = cells.mean(0) - control.mean(0)
+        scores = control @ direction / (direction @ direction)
+        np.testing.assert_allclose(found.control_scores[target], scores[found.control_sample[target]], rtol=1e-9)
+        ranks = np.sort(np.argsort(np.argsort(scores))[found.control_sample[target]])
+        np.testing.assert_array_equal(ranks, np.linspace(0, 89, 10).round())
+        assert (np.diff(found.control_sample[target]) > 0).all()
+    everyone = call(batch, PERTPY, n_sample=1000)
+    np.testing.assert_array_equal(everyone.control_sample, np.tile(np.arange(90), (2, 1)))
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        (lambda batch: batch._replace(values=np.zeros(24), control=np.zeros((3, 90))), NO_DIRECTION),
+        (lambda batch: batch._replace(control=np.ones((3, 90))), CONTROL_CONSTANT),
+        (lambda batch: batch._replace(values=np.repeat([5.0, 6.0, 7.0], 8)), PERTURBED_CONSTANT),
+        (
+            lambda batch: batch._replace(control=batch.control[:, :1], controls_before=np.zeros(8, int)),
+            CONTROL_CONSTANT,
+        ),
+    ],
+    ids=["no direction", "constant control", "constant cells", "one control"],
+)
+def test_degenerate_targets_get_a_status(change: Any, status: int) -> None:
+    found = call(change(make_batch([8], [3])), PERTPY)
+    assert found.status.tolist() == [status]
+    assert not found.perturbed.any()
+    assert not found.converged.any()
+    assert (found.posterior == 0).all()
+
+
+def test_targets_of_one_cell_or_none() -> None:
+    batch = make_batch([1, 0, 40], [3, 3, 3])
+    found = call(batch, PERTPY)
+    assert found.status.tolist()[0] == PERTURBED_CONSTANT
+    assert found.status.tolist()[1] in (NO_DIRECTION, PERTURBED_CONSTANT)
+    assert found.status.tolist()[2] == OK
+
+
+def test_few_perturbed_cells_keep_their_posterior() -> None:
+    found = call(make_batch([12], [4]), PERTPY._replace(min_perturbed=12))
+    assert found.status.tolist() == [FEW_PERTURBED]
+    assert not found.perturbed.any()
+    assert (found.posterior > 0.5).any()
+
+
+@pytest.mark.parametrize("scale", [True, False])
+@pytest.mark.parametrize("clip", [math.inf, 1.2])
+def test_score_targets_matches_definition(scale: bool, clip: float) -> None:
+    batch = make_batch([50, 1, 9], [6, 4, 1])
+    found = KERNELS.score_targets(batch, scale=scale, clip=clip, n_sample=5, resources=Resources())
+    for target in range(3):
+        control, cells, _ = one_target(batch, target)
+        control, cells = scaled(control, cells, scale=scale, clip=clip)
+        direction = cells.mean(0) - control.mean(0)
+        scores = [part @ direction / (direction @ direction) for part in (control, cells)]
+        expected = (scores[1] - scores[0].mean()) / scores[0].std(ddof=1)
+        own = slice(batch.cell_offsets[target], batch.cell_offsets[target + 1])
+        np.testing.assert_allclose(found.standardised[own], expected, rtol=1e-9, atol=1e-10)
+        np.testing.assert_allclose(found.scores[own], scores[1], rtol=1e-9, atol=1e-10)
+    assert found.status.tolist() == [OK] * 3
+
+
+def test_score_targets_without_control_variance() -> None:
+    batch = make_batch([6], [2])._replace(control=np.full((2, 90), 3.0))
+    found = KERNELS.score_targets(batch, scale=True, clip=math.inf, n_sample=5, resources=Resources())
+    assert found.status.tolist() == [CONTROL_CONSTANT]
+    assert (found.standardised == 0).all()
+
+
+def test_targets_do_not_depend_on_threads_or_company() -> None:
+    batch = make_batch([60, 7, 25], [8, 5, 1])
+    together = call(batch, PERTPY, resources=Resources(n_threads=2, memory=1 << 20))
+    alone = call(batch, PERTPY)
+    for name, values in together._asdict().items():
+        np.testing.assert_array_equal(values, getattr(alone, name), err_msg=name)
+    second = TargetColumns(
+        batch.control,
+        batch.columns[8:13],
+        np.array([0, 5]),
+        batch.values[480:515],
+        np.array([0, 35]),
+        np.array([0, 7]),
+        batch.controls_before[60:67],
+    )
+    np.testing.assert_array_equal(call(second, PERTPY).posterior, together.posterior[60:67])
+
+
+# --- axes and discriminants ---------------------------------------------------------------------------------------
+
+
+def cells_and_groups(n_genes: int = 23, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Sparse-looking expression of four classes (40, 25, 9, 2 cells), one gene constant, one all zero."""
+    rng = np.random.default_rng(seed)
+    codes = np.repeat(np.arange(4), [40, 25, 9, 2])
+    values = np.maximum(rng.normal(0.3, 1.0, (76, n_genes)) + rng.normal(0, 1, (4, n_genes))[codes], 0.0)
+    values[:, 3] = 2.5
+    values[:, 4] = 0.0
+    order = rng.permutation(76)
+    return values[order], codes[order]
+
+
+def as_layout(values: np.ndarray, layout: str, dtype: type) -> Any:
+    values = values.astype(dtype)
+    return sp.csr_matrix(values) if layout == "csr" else np.ascontiguousarray(values)
+
+
+def slow_axes(values: np.ndarray, count: int) -> np.ndarray:
+    values = values.astype(np.float64)
+    deviation = values.std(0, ddof=1)
+    centred = (values - values.mean(0)) / np.where(deviation < 1e-12, 1.0, deviation)
+    centred[:, deviation < 1e-12] = 0.0
+    axes = np.linalg.svd(centred, full_matrices=False)[2][:count].T
+    return axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(count)])
+
+
+@pytest.mark.parametrize("layout", ["dense", "csr"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("path", ["direct", "iterative", "unformed", "tiles"])
+def test_principal_axes_match_definition(layout: str, dtype: type, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ptg.kernels.cpu import discriminant_axes
+
+    limits = {
+        "direct": {},
+        "iterative": {"_DIRECT": 0},
+        "unformed": {"_SCATTER": 0},
+        "tiles": {"_TILE": 7, "_BLOCK": 8},
+    }
+    for name, value in limits[path].items():
+        monkeypatch.setattr(discriminant_axes, name, value)
+    values, codes = cells_and_groups()
+    order = np.argsort(codes, kind="stable")[40:]
+    offsets, n_axes = np.array([0, 25, 25, 34, 36]), np.array([4, 2, 0, 3])
+    control = as_layout(values[codes == 0], layout, dtype)
+    found = KERNELS.principal_axes(
+        control, as_layout(values[order], layout, dtype), offsets, n_axes, resources=Resources(n_threads=2)
+    )
+    expected = [
+        slow_axes(np.concatenate([values[codes == 0], values[order[start:stop]]]).astype(dtype), count)
+        for start, stop, count in zip(offsets[:-1], offsets[1:], n_axes, strict=True)
+    ]
+    np.testing.assert_allclose(found, np.concatenate(expected, axis=1), atol=1e-9)
+
+
+@pytest.mark.parametrize("layout", ["dense", "csr"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("block", [4096, 10])
+def test_discriminants_match_definition(layout: str, dtype: type, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ptg.kernels.cpu import discriminant_axes
+
+    monkeypatch.setattr(discriminant_axes, "_BLOCK", block)
+    values, codes = cells_and_groups()
+    axes = np.linalg.qr(np.random.default_rng(2).normal(size=(23, 6)))[0]
+    found = KERNELS.discriminants(
+        as_layout(values, layout, dtype), codes, axes, tol=1e-4, resources=Resources(n_threads=2)
+    )
+    projected = values.astype(dtype).astype(np.float64) @ axes
+    means = np.stack([projected[codes == code].mean(0) for code in range(4)])
+    within = (projected - means[codes]).T @ (projected - means[codes]) / 76
+    between = (means - projected.mean(0)).T * np.bincount(codes) @ (means - projected.mean(0))
+    loadings = scipy.linalg.eigh(between, within)[1][:, ::-1][:, :3]
+    loadings *= np.sign(loadings[np.abs(loadings).argmax(0), np.arange(3)])
+    np.testing.assert_allclose(found.loadings, loadings, rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(found.coordinates, (projected - projected.mean(0)) @ loadings, rtol=1e-8, atol=1e-9)
+
+
+def test_discriminants_of_equal_axes_have_full_rank_only_once() -> None:
+    """A repeated axis adds nothing: singular values below the tolerance are dropped."""
+    values, codes = cells_and_groups()
+    axes = np.linalg.qr(np.random.default_rng(2).normal(size=(23, 4)))[0]
+    once = KERNELS.discriminants(values, codes, axes, tol=1e-4, resources=Resources())
+    twice = KERNELS.discriminants(values, codes, np.repeat(axes, 2, axis=1), tol=1e-4, resources=Resources())
+    signs = np.sign((once.coordinates * twice.coordinates).sum(0))
+    np.testing.assert_allclose(twice.coordinates * signs, once.coordinates, atol=1e-8)
+
+
+def test_axes_and_discriminants_do_not_depend_on_threads() -> None:
+    values, codes = cells_and_groups()
+    matrix = sp.csr_matrix(values)
+    results = []
+    for n_threads in (1, 3):
+        resources = Resources(n_threads=n_threads, memory=(1 << 20) * n_threads)
+        offsets, count = np.array([0, 10, 36]), np.array([3, 3])
+        axes = KERNELS.principal_axes(matrix[:40], matrix[40:], offsets, count, resources=resources)
+        results.append((axes, KERNELS.discriminants(matrix, codes, axes, tol=1e-4, resources=resources).coordinates))
+    np.testing.assert_array_equal(results[0][0], results[1][0])
+    np.testing.assert_array_equal(results[0][1], results[1][1])

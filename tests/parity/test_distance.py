@@ -1,0 +1,111 @@
+"""Distances on the Papalexi cells against pertpy's and against exact recomputation; tolerances are the project's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+
+import ptg
+from ptg.distance.metrics import available
+
+CONTROL = "NT"
+
+
+@pytest.fixture(scope="module")
+def folder(reference: Path) -> Path:
+    return reference / "golden" / "distances"
+
+
+@pytest.fixture(scope="module")
+def stored(reference: Path) -> ad.AnnData:
+    """The cells as stored: float32."""
+    return ad.read_h5ad(reference / "golden" / "expression.h5ad")
+
+
+@pytest.fixture(scope="module")
+def exact(stored: ad.AnnData) -> ad.AnnData:
+    """The same cells in float64."""
+    return ad.AnnData(obs=stored.obs, obsm={"X_pca": stored.obsm["X_pca"].astype(np.float64)})
+
+
+@pytest.fixture(scope="module")
+def pairs(folder: Path) -> pd.DataFrame:
+    return pd.read_csv(folder / "edistance_allpairs_V_U.csv")
+
+
+ESTIMATORS = {"biased": "edistance_V", "unbiased": "edistance_U"}
+
+
+def of_pairs(square: pd.DataFrame, pairs: pd.DataFrame) -> np.ndarray:
+    rows, columns = square.index.get_indexer(pairs["group_a"]), square.columns.get_indexer(pairs["group_b"])
+    return square.to_numpy()[rows, columns]
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_edistance_all_groups_float64(exact: ad.AnnData, pairs: pd.DataFrame, estimator: str) -> None:
+    square = ptg.Distance(estimator=estimator).pairwise(exact, "perturbation")
+    assert square.shape == (26, 26)
+    assert len(pairs) == 26 * 25 // 2
+    np.testing.assert_allclose(of_pairs(square, pairs), pairs[ESTIMATORS[estimator]], rtol=1e-10)
+    assert np.array_equal(square, square.T)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_edistance_all_groups_float32(stored: ad.AnnData, pairs: pd.DataFrame, estimator: str) -> None:
+    assert stored.obsm["X_pca"].dtype == np.float32
+    square = ptg.Distance(estimator=estimator).pairwise(stored, "perturbation")
+    error = np.abs(of_pairs(square, pairs) - pairs[ESTIMATORS[estimator]])
+    assert (error <= 1e-6 * pairs["mean_between"]).all()
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_edistance_to_control(exact: ad.AnnData, folder: Path, estimator: str) -> None:
+    expected = pd.read_csv(folder / "edistance_onesided_NT.csv", index_col="group")
+    groups = list(expected.index)
+    found = ptg.Distance(estimator=estimator).onesided_distances(exact, "perturbation", CONTROL, groups=groups)
+    assert list(found.index) == groups
+    np.testing.assert_allclose(found, expected[f"{ESTIMATORS[estimator]}_brute"], rtol=1e-10)
+    if estimator == "biased":
+        np.testing.assert_allclose(found, expected["edistance_pertpy"], rtol=1e-10)
+
+
+@pytest.mark.parametrize("metric", [name for name, record in available().items() if record.needs == "means"])
+def test_pseudobulk(exact: ad.AnnData, folder: Path, metric: str) -> None:
+    groups = json.loads((folder / "meta.json").read_text())["groups"]
+    name = metric if available()[metric].symmetric else f"{metric}_ordered"
+    expected = pd.read_csv(folder / f"{name}.csv", index_col=0).loc[groups, groups]
+    found = ptg.Distance(metric, obsm_key="X_pca").pairwise(exact, "perturbation", groups=groups)
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+    one = ptg.Distance(metric).onesided_distances(exact, "perturbation", CONTROL, groups=groups)
+    np.testing.assert_allclose(one, expected[CONTROL], rtol=1e-10)
+
+
+@pytest.mark.parametrize("metric", available())
+def test_sparse_and_dense_expression_agree(stored: ad.AnnData, metric: str) -> None:
+    """The log-normalised expression from X (sparse), a dense layer and an embedding."""
+    some = stored[stored.obs["perturbation"].isin([CONTROL, "SPI1", "MYC"])].copy()
+    some.X = sp.csr_matrix(some.X.astype(np.float64))
+    some.layers["dense"] = some.X.toarray()
+    sparse, dense = (
+        ptg.Distance(metric, layer_key=key).pairwise(some, "perturbation").to_numpy() for key in ("X", "dense")
+    )
+    np.testing.assert_allclose(sparse, dense, rtol=1e-10)
+    assert (sparse[~np.eye(3, dtype=bool)] > 0).all()
+
+
+def test_bootstrap_to_control_is_centred_on_the_biased_distance(exact: ad.AnnData, pairs: pd.DataFrame) -> None:
+    """Two cells of a resample are the same with probability 1/n: n(n-1) of its n² pairs count, as in the V form."""
+    groups = ["IFNGR2", "STAT1", "SPI1"]
+    means, variances = ptg.Distance().onesided_distances(
+        exact, "perturbation", CONTROL, groups=groups, bootstrap=True, n_bootstrap=100
+    )
+    to_control = pairs[pairs["group_a"] == CONTROL].set_index("group_b").loc[groups]
+    standard_error = np.sqrt(variances / 100)
+    assert (standard_error > 0).all()
+    assert (np.abs(means - to_control["edistance_V"]) < 4 * standard_error).all()
