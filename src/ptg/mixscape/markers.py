@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import math
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import special, stats
 
 from ptg.data import Matrix, check_choice, groups_from_codes
+from ptg.mixscape.gene_tests import METHODS, Comparison
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ptg.execute import Run
+
+__all__ = ["METHODS", "RankedGenes", "RankedTarget", "find_markers", "find_top_markers", "rank_genes"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class RankedTarget:
     logfoldchanges
         log2 fold change of the de-logarithmised mean logs, target over control.
     pvals, pvals_adj
-        Two-sided p-values and their Benjamini-Hochberg adjustment over all genes; NaN where the method has none.
+        Two-sided p-values and their Benjamini-Hochberg adjustment over all genes; NaN where there is none.
     """
 
     order: NDArray[np.int64]
@@ -44,12 +44,13 @@ class RankedTarget:
 
 @dataclass(frozen=True)
 class RankedGenes:
-    """Ranked genes of many targets: a sequence of `RankedTarget`, each made from the scores when it is asked for.
+    """Ranked genes of many targets: a sequence of `RankedTarget`, each made when it is asked for.
 
     Attributes
     ----------
     scores, pvals, logfoldchanges
-        (n_targets, n_genes) float64, genes in the order of the data; `pvals` is None where the method has none.
+        (n_targets, n_genes) float64, genes in the order of the data. `pvals` is None where the method has none; genes
+        are then ranked by the size of their score, whatever its sign.
     """
 
     scores: NDArray[np.float64]
@@ -63,15 +64,14 @@ class RankedGenes:
         return (self[target] for target in range(len(self)))
 
     def __getitem__(self, target: int) -> RankedTarget:
-        scores = self.scores[target]
-        order = _descending(scores)
+        scores, changes = self.scores[target], self.logfoldchanges[target]
         if self.pvals is None:
-            pvals = adjusted = np.full(len(order), np.nan)
-        else:
-            pvals = self.pvals[target]
-            adjusted = benjamini_hochberg(pvals)[order]
-            pvals = pvals[order]
-        return RankedTarget(order, scores[order], self.logfoldchanges[target][order], pvals, adjusted)
+            order = _descending(np.abs(scores))
+            none = np.full(len(order), np.nan)
+            return RankedTarget(order, scores[order], changes[order], none, none)
+        order, pvals = _descending(scores), self.pvals[target]
+        adjusted = _benjamini_hochberg(pvals)
+        return RankedTarget(order, scores[order], changes[order], pvals[order], adjusted[order])
 
 
 def _descending(scores: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -80,15 +80,16 @@ def _descending(scores: NDArray[np.float64]) -> NDArray[np.int64]:
     return partition[np.argsort(scores[partition])[::-1]]
 
 
-def benjamini_hochberg(pvals: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Adjust p-values (NaN counts as 1) by the step-up procedure of Benjamini and Hochberg."""
-    pvals = np.where(np.isnan(pvals), 1.0, pvals)
-    order = np.argsort(pvals)
+def _benjamini_hochberg(pvals: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Adjust p-values by the step-up procedure; a missing one counts as 1 among the others and stays missing."""
+    missing = np.isnan(pvals)
+    filled = np.where(missing, 1.0, pvals)
+    order = np.argsort(filled)
     n = len(pvals)
-    raised = pvals[order] / (np.arange(1, n + 1) / n)
+    raised = filled[order] / (np.arange(1, n + 1) / n)
     adjusted = np.empty(n)
     adjusted[order] = np.minimum(np.minimum.accumulate(raised[::-1])[::-1], 1.0)
-    return adjusted
+    return np.where(missing, np.nan, adjusted)
 
 
 def rank_genes(
@@ -112,11 +113,11 @@ def rank_genes(
     control
         The code of the control group.
     targets
-        The codes to compare with it, in the order of the result.
+        The codes to compare with it, each once, in the order of the result.
     method
         ``"wilcoxon"`` (z of the rank sum, no continuity or tie correction), ``"t-test"`` (Welch),
-        ``"t-test_overestim_var"`` (Welch with the target's size for both groups) or ``"logreg"`` (coefficient of a
-        logistic regression of target against control on all genes; no p-values).
+        ``"t-test_overestim_var"`` (Welch with the target's size for both groups) or ``"logreg"`` (coefficients of a
+        logistic regression of target against control on all genes, with scikit-learn's defaults; no p-values).
     log_base
         Base of the logarithm in `matrix` (``uns["log1p"]["base"]``); None is e.
     run
@@ -126,15 +127,28 @@ def rank_genes(
     ------
     InputError
         The method is not one of the four.
+
+    Notes
+    -----
+    Log fold changes are ``log2((expm1(m) + 1e-9) / (expm1(m_control) + 1e-9))`` of the mean logs m. A target or control
+    without cells has NaN throughout, one of a single cell NaN scores in the t-tests.
     """
     check_choice("test_method", method, list(METHODS))
     wanted = np.asarray(targets, dtype=np.int64)
-    position = np.full(int(max(codes.max(initial=0), wanted.max(initial=0), control)) + 2, -1, dtype=np.int64)
-    position[wanted] = np.arange(len(wanted))
+    position = np.full(max(int(codes.max(initial=0)), int(wanted.max(initial=0))) + 2, -1, dtype=np.int64)
+    position[wanted] = np.arange(len(wanted))  # the last entry serves code -1
     groups = groups_from_codes(position[codes], wanted.tolist())
-    comparison = _Comparison(matrix, groups.order, groups.offsets, np.flatnonzero(codes == control), run)
-    scores, pvals = METHODS[method](comparison)
-    return RankedGenes(scores, pvals, comparison.log_fold_changes(log_base))
+    comparison = Comparison(matrix, groups.order, groups.offsets, np.flatnonzero(codes == control), run)
+    scores, pvals, means = METHODS[method](comparison)
+    return RankedGenes(scores, pvals, _log_fold_changes(means, log_base))
+
+
+def _log_fold_changes(means: NDArray[np.float64], log_base: float | None) -> NDArray[np.float64]:
+    """Compare each row of mean logs with the last one, the control's."""
+    levels = np.expm1(means if log_base is None else means * np.log(log_base)) + 1e-9
+    with np.errstate(invalid="ignore", divide="ignore"):
+        changes: NDArray[np.float64] = np.log2(levels[:-1] / levels[-1])
+    return changes
 
 
 def find_markers(
@@ -148,115 +162,31 @@ def find_markers(
     -------
     One array of gene positions per target; empty where fewer than `min_de_genes` are markers.
     """
-    return [_at_least(record.order[_selected(record, logfc_threshold, pval_cutoff)], min_de_genes) for record in ranked]
+    return [
+        _at_least(record.order[keep], min_de_genes) for record, keep in _selected(ranked, logfc_threshold, pval_cutoff)
+    ]
 
 
 def find_top_markers(
     ranked: RankedGenes, *, logfc_threshold: float, pval_cutoff: float, min_de_genes: int, max_de_genes: int
 ) -> list[NDArray[np.int64]]:
-    """Select markers as `find_markers` does, order them by p-value (stable) and keep the first `max_de_genes`."""
+    """Select markers as `find_markers` does, order them by p-value, then as ranked, and keep `max_de_genes`."""
     markers = []
-    for record in ranked:
-        keep = _selected(record, logfc_threshold, pval_cutoff)
-        order = record.order[keep][np.argsort(record.pvals[keep], kind="stable")]
-        markers.append(_at_least(order[:max_de_genes], min_de_genes))
+    for record, keep in _selected(ranked, logfc_threshold, pval_cutoff):
+        by_pval = np.argsort(record.pvals[keep], kind="stable")
+        markers.append(_at_least(record.order[keep][by_pval][:max_de_genes], min_de_genes))
     return markers
 
 
-def _selected(record: RankedTarget, logfc_threshold: float, pval_cutoff: float) -> NDArray[np.bool_]:
-    significant = np.isnan(record.pvals_adj) | (record.pvals_adj < pval_cutoff)
-    return (np.abs(record.logfoldchanges) >= logfc_threshold) & significant
+def _selected(
+    ranked: RankedGenes, logfc_threshold: float, pval_cutoff: float
+) -> Iterator[tuple[RankedTarget, NDArray[np.bool_]]]:
+    for record in ranked:
+        keep = np.abs(record.logfoldchanges) >= logfc_threshold
+        if ranked.pvals is not None:
+            keep &= record.pvals_adj < pval_cutoff
+        yield record, keep
 
 
 def _at_least(genes: NDArray[np.int64], minimum: int) -> NDArray[np.int64]:
     return genes if len(genes) >= minimum else genes[:0]
-
-
-@dataclass(frozen=True)
-class _Comparison:
-    """Targets (`order`, `offsets`) and control of one matrix."""
-
-    matrix: Matrix
-    order: NDArray[np.int64]
-    offsets: NDArray[np.int64]
-    control: NDArray[np.int64]
-    run: Run
-
-    @property
-    def sizes(self) -> NDArray[np.int64]:
-        return np.diff(self.offsets)
-
-    def cells(self, target: int) -> NDArray[np.int64]:
-        return self.order[self.offsets[target] : self.offsets[target + 1]]
-
-    def moments(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Means and variances (n - 1), (n_targets + 1, n_genes); the control comes last."""
-        means, variances = [], []
-        for cells in [*(self.cells(target) for target in range(len(self.sizes))), self.control]:
-            block = self.matrix[cells]
-            dense = np.asarray(block if isinstance(block, np.ndarray) else block.toarray(), dtype=np.float64)
-            means.append(dense.mean(axis=0))
-            variances.append(dense.var(axis=0, ddof=1))
-        return np.stack(means), np.stack(variances)
-
-    def log_fold_changes(self, log_base: float | None) -> NDArray[np.float64]:
-        means = self.moments()[0] * (1.0 if log_base is None else math.log(log_base))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.log2((np.expm1(means[:-1]) + 1e-9) / (np.expm1(means[-1]) + 1e-9))
-
-
-Scores = tuple["NDArray[np.float64]", "NDArray[np.float64] | None"]
-
-
-def _wilcoxon(comparison: _Comparison) -> Scores:
-    u = comparison.run.kernels.ranksum.u_statistics(
-        comparison.matrix, comparison.order, comparison.offsets, comparison.control, resources=comparison.run.resources
-    )
-    n, m = comparison.sizes.astype(np.float64)[:, None], float(len(comparison.control))
-    with np.errstate(invalid="ignore"):
-        z = (u - n * m / 2) / np.sqrt(n * m * (n + m + 1) / 12.0)
-    return z, 2 * special.ndtr(-np.abs(z))
-
-
-def _t_test(comparison: _Comparison, *, target_sizes: bool = False) -> Scores:
-    means, variances = comparison.moments()
-    n = comparison.sizes[:, None]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        t, pvals = stats.ttest_ind_from_stats(
-            means[:-1],
-            np.sqrt(variances[:-1]),
-            n,
-            means[-1],
-            np.sqrt(variances[-1]),
-            n if target_sizes else len(comparison.control),
-            equal_var=False,
-        )
-    same = np.isnan(t) & np.isfinite(variances[:-1])  # equal means without variance: no difference
-    return np.where(same, 0.0, t), np.where(same, 1.0, pvals)
-
-
-def _t_test_overestimated_variance(comparison: _Comparison) -> Scores:
-    return _t_test(comparison, target_sizes=True)
-
-
-def _logistic_regression(comparison: _Comparison) -> Scores:
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-
-    scores = np.empty((len(comparison.sizes), comparison.matrix.shape[1]))
-    for target in range(len(scores)):
-        rows = np.sort(np.concatenate([comparison.cells(target), comparison.control]))
-        is_target = np.isin(rows, comparison.cells(target))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            scores[target] = LogisticRegression().fit(comparison.matrix[rows], is_target).coef_[0]
-    return scores, None
-
-
-#: Tests by scanpy's names: scores and p-values of all targets.
-METHODS: dict[str, Callable[[_Comparison], Any]] = {
-    "wilcoxon": _wilcoxon,
-    "t-test": _t_test,
-    "t-test_overestim_var": _t_test_overestimated_variance,
-    "logreg": _logistic_regression,
-}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +15,13 @@ from ptg.data import (
     check_flag,
     check_label,
     dense_rows,
+    entry_point,
+    groups_from_codes,
     listed,
     not_found,
     read_labels,
     read_matrix,
+    warn,
 )
 from ptg.data.embedding import principal_components
 from ptg.execute import available_memory, open_run
@@ -39,10 +41,14 @@ _SMALL_N_VARS = 50
 
 _DEFAULT_N_PCS = 50
 
+_BLOCK_BYTES = 4 << 20
+"""Cells subtracted at a time, in float64, where that is all there is to do."""
+
 _DENSE_SHARE = 0.5
 """Largest share of the free memory that the dense layer may take before `output="auto"` keeps the graph."""
 
 
+@entry_point
 def perturbation_signature(
     adata: AnnData,
     pert_key: str,
@@ -122,9 +128,9 @@ def perturbation_signature(
     Notes
     -----
     With R(i) the reference controls of cell i, mode ``"nn"`` gives ``log1p(mean_{j in R(i)} expm1(x_j)) - x_i`` and
-    mode ``"split_by"`` gives ``mean_{j in R(i)} x_j - x_i``. Distances are Euclidean, in float64; among controls at equal
-    distance the first in the data are taken. After Papalexi et al., https://doi.org/10.1038/s41588-021-00778-2; sign
-    and conventions as in pertpy.
+    mode ``"split_by"`` gives ``mean_{j in R(i)} x_j - x_i``. Distances are Euclidean, in float64; among controls at
+    equal distance the first in the data are taken. Sign and conventions are pertpy's, the method is that of Papalexi
+    et al. (2021), https://doi.org/10.1038/s41588-021-00778-2.
 
     Examples
     --------
@@ -278,22 +284,22 @@ def _neighbor_graph(
     for split, k in enumerate(k_of_split.tolist()):
         members = np.flatnonzero(cells.split_of_cell == split)
         controls = cells.controls[split_of_control == split]
-        found, _ = run.kernels.neighbors.nearest(
-            dense_rows(representation, controls), dense_rows(representation, members), k, resources=run.resources
-        )
-        found.sort(axis=1)
-        neighbors[offsets[members][:, None] + np.arange(k)] = controls[found]
+        reference = dense_rows(representation, controls)
+        size = parameters.batch_size or max(run.resources.memory // (16 * reference.shape[1]), 1)
+        for start in range(0, len(members), size):
+            part = members[start : start + size]
+            found, _ = run.kernels.neighbors.nearest(
+                reference, dense_rows(representation, part), k, resources=run.resources
+            )
+            found.sort(axis=1)
+            neighbors[offsets[part][:, None] + np.arange(k)] = controls[found]
     return offsets, neighbors
 
 
 def _warn_capped(splits: list[Any], n_controls: NDArray[np.int64], n_neighbors: int) -> None:
     small = [f"{splits[split]} ({n_controls[split]})" for split in np.flatnonzero(n_controls < n_neighbors)]
     if small:
-        warnings.warn(
-            f"n_neighbors={n_neighbors} exceeds the control cells of {listed(small)}: all of them are used there.",
-            UserWarning,
-            stacklevel=5,
-        )
+        warn(f"n_neighbors={n_neighbors} exceeds the control cells of {listed(small)}: all of them are used there.")
 
 
 def _representation(
@@ -305,9 +311,9 @@ def _representation(
         use_rep = "X" if n_pcs == 0 or adata.n_vars < _SMALL_N_VARS else "X_pca"
         if use_rep not in ("X", *adata.obsm):
             scores = _compute_pca(adata, expression, n_pcs or _DEFAULT_N_PCS)
-            return scores[:, : parameters.n_dims], {"X_pca": scores}
+            return _leading(scores, parameters.n_dims), {"X_pca": scores}
     if use_rep == "X":
-        return expression[:, : parameters.n_dims], {}
+        return _leading(expression, parameters.n_dims), {}
     if use_rep not in adata.obsm:
         raise not_found("use_rep", use_rep, "adata.obsm", list(adata.obsm), fix="Pass one of them, or 'X'.")
     values = read_matrix(adata, obsm=use_rep)
@@ -315,7 +321,12 @@ def _representation(
         raise InputError(
             f"n_pcs={n_pcs} exceeds the {values.shape[1]} dimensions of obsm[{use_rep!r}]. Pass at most that many."
         )
-    return values[:, : n_pcs or None][:, : parameters.n_dims], {}
+    return _leading(_leading(values, n_pcs or None), parameters.n_dims), {}
+
+
+def _leading(matrix: Matrix, n_columns: int | None) -> Matrix:
+    """Take the first columns, without a copy where that is all of them."""
+    return matrix if n_columns is None or n_columns >= matrix.shape[1] else matrix[:, :n_columns]
 
 
 def _compute_pca(adata: AnnData, expression: Matrix, n_pcs: int) -> NDArray[Any]:
@@ -329,26 +340,29 @@ def _compute_pca(adata: AnnData, expression: Matrix, n_pcs: int) -> NDArray[Any]
 
 
 def _by_split(adata: AnnData, cells: _Cells, parameters: SignatureParameters, run: Run) -> _Results:
-    references = np.stack(
-        [
-            np.asarray(
-                cells.expression[cells.controls[cells.split_of_cell[cells.controls] == split]].mean(axis=0)
-            ).ravel()
-            for split in range(len(cells.splits))
-        ]
-    ).astype(np.float64)
-    kept = {"ref_selection_mode": "split_by", "splits": np.array([str(name) for name in cells.splits])}
-    n_obs = len(cells.split_of_cell)
-    if not _wants_layer(cells.expression, parameters):
-        one = np.ones(n_obs)
-        membership = sp.csr_matrix((one, cells.split_of_cell, np.arange(n_obs + 1)), shape=(n_obs, len(cells.splits)))
+    expression, split_of_cell, n_splits = cells.expression, cells.split_of_cell, len(cells.splits)
+    references = _mean_controls(cells, run)
+    if not _wants_layer(expression, parameters):
+        one_per_cell = (np.ones(adata.n_obs), split_of_cell, np.arange(adata.n_obs + 1))
+        membership = sp.csr_matrix(one_per_cell, shape=(adata.n_obs, n_splits))
+        kept = {"ref_selection_mode": "split_by", "split_by": parameters.split_by}
         return _Results({("obsm", REFERENCE): membership, ("varm", REFERENCE): references.T.copy()}, kept)
-    out = np.empty(cells.expression.shape, dtype=cells.expression.dtype)
-    size = parameters.batch_size or max(1, run.resources.memory // (16 * out.shape[1]))
-    for start in range(0, n_obs, size):
-        part = slice(start, start + size)
-        out[part] = references[cells.split_of_cell[part]] - dense_rows(cells.expression, part)
-    return _Results({("layers", LAYER): out}, kept)
+    out = np.empty(expression.shape, dtype=expression.dtype)
+    size = parameters.batch_size or max(_BLOCK_BYTES // (8 * adata.n_vars), 1)
+    run.resources.progress.start(adata.n_obs)
+    for start in range(0, adata.n_obs, size):
+        part = slice(start, min(start + size, adata.n_obs))
+        out[part] = references[split_of_cell[part]] - dense_rows(expression, part)
+        run.resources.progress.advance(part.stop - part.start)
+    return _Results({("layers", LAYER): out}, {})
+
+
+def _mean_controls(cells: _Cells, run: Run) -> NDArray[np.float64]:
+    """Mean expression of the controls in each split."""
+    groups = groups_from_codes(cells.split_of_cell[cells.controls], cells.splits)
+    values = cells.expression[cells.controls[groups.order]]
+    sums = run.kernels.moments.group_sums(values, groups.offsets, resources=run.resources)
+    return np.asarray(sums / groups.sizes[:, None])
 
 
 _SELECTION: dict[str, Callable[[AnnData, _Cells, SignatureParameters, Run], _Results]] = {
@@ -364,11 +378,9 @@ def _wants_layer(expression: Matrix, parameters: SignatureParameters) -> bool:
     free = available_memory()
     if needed <= _DENSE_SHARE * free:
         return True
-    warnings.warn(
-        f"the dense signature would take {needed / 2**30:.1f} GiB of the {free / 2**30:.1f} GiB that are free: the "
-        "neighbour graph is kept instead, and Mixscape and Mixscale compute what they need from it. Pass "
-        "output='layer' to write the layer all the same, or output='graph' to choose the graph without this warning.",
-        UserWarning,
-        stacklevel=4,
+    warn(
+        f"the dense signature would take {needed / 2**30:.1f} GiB of the {free / 2**30:.1f} GiB that are free. What it "
+        "follows from is kept in its place, and Mixscape and Mixscale compute the columns they need. Pass "
+        "output='layer' to write the layer all the same, or output='graph' to do without this warning."
     )
     return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
@@ -133,7 +134,11 @@ class LayerSignature:
 
 @dataclass(frozen=True)
 class NeighborSignature:
-    """A signature that follows from the neighbour graph: ``log1p(graph @ expm1(X)) - X``."""
+    """A signature that follows from the neighbour graph: ``log1p(graph @ expm1(X)) - X``.
+
+    Sparse expression of the controls is kept a second time, gene by gene, from the first call on: few genes of many
+    controls are then read without going through all their values.
+    """
 
     expression: Matrix
     graph: sp.csr_matrix[Any]
@@ -144,16 +149,33 @@ class NeighborSignature:
         """(n_cells, n_genes)."""
         return cast("tuple[int, int]", self.expression.shape)
 
+    @cached_property
+    def _control_of_cell(self) -> NDArray[np.int64]:
+        """Position of each cell among the controls, -1 for cells that are nobody's neighbour."""
+        is_control = np.zeros(self.shape[0], dtype=bool)
+        is_control[self.graph.indices] = True
+        return np.where(is_control, np.cumsum(is_control) - 1, -1)
+
+    @cached_property
+    def _controls(self) -> NDArray[Any] | sp.csc_matrix[Any]:
+        values = self.expression[np.flatnonzero(self._control_of_cell >= 0)]
+        return sp.csc_matrix(values) if sp.issparse(values) else values
+
     def columns(self, rows: NDArray[np.int64], genes: NDArray[np.int64]) -> NDArray[np.float64]:
         """Signature of some cells and genes, see `SignatureSource`."""
+        controls = self._controls[:, genes]
+        controls = controls.toarray() if sp.issparse(controls) else controls
+        position = self._control_of_cell[rows]
+        others = np.flatnonzero(position < 0)
+        position[others] = len(controls) + np.arange(len(others))
+        block = np.concatenate([controls, _dense_block(self.expression, rows[others], genes)])
         wanted = self.graph[rows]
-        cells, position = np.unique(np.concatenate([wanted.indices, rows]), return_inverse=True)
         out = np.empty((len(rows), len(genes)))
         self.run.kernels.neighbors.neighbor_signature(
-            _dense_block(self.expression, cells, genes),
-            position[wanted.nnz :].astype(np.int64),
+            block,
+            position,
             wanted.indptr.astype(np.int64),
-            position[: wanted.nnz].astype(np.int64),
+            self._control_of_cell[wanted.indices],
             out=out,
             resources=self.run.resources,
         )

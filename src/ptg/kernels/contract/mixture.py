@@ -159,9 +159,8 @@ class MixtureKernels(Protocol):
         the joint is unbounded (w towards 0) or has spikes on single counts (sd towards 0).
 
         Each of a few fixed starts takes EM steps, which never lower the joint, and is polished by Newton steps to a
-        relative error of the loss below 1e-12. The starts give one window of the range of y to the Normal and the
-        rest to the Poisson, for all windows between 5 equally spaced edges, 8 where a guide has at most 64 distinct
-        counts.
+        relative error of the loss below 1e-12. A start gives one window of the range of y to the Normal and the rest
+        to the Poisson; the range is cut into equal parts, and every run of parts is a window.
         """
 
     def mixture_thresholds(

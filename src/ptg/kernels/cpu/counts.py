@@ -11,6 +11,23 @@ TABLE = 256
 
 
 @jit
+def sort(entries, size):  # type: ignore[no-untyped-def]
+    """Sort the first `size` entries in place (Shell's method: a tenth of the time to compile np.sort)."""
+    gap = 1
+    while gap < size // 3:
+        gap = 3 * gap + 1
+    while gap > 0:
+        for i in range(gap, size):
+            entry = entries[i]
+            j = i
+            while j >= gap and entries[j - gap] > entry:
+                entries[j] = entries[j - gap]
+                j -= gap
+            entries[j] = entry
+        gap //= 3
+
+
+@jit
 def block_histograms(indices, counts, n_guides):  # type: ignore[no-untyped-def]
     """Histogram every guide over a block of entries; return (values, multiplicities, offsets)."""
     starts = np.zeros(n_guides + 1, dtype=np.int64)
@@ -54,7 +71,9 @@ def tally(entries, table, values, multiplicities, end):  # type: ignore[no-untyp
             table[value] = 0
             end += 1
     previous = 0
-    for value in np.sort(entries[:n_large]):
+    sort(entries, n_large)
+    for i in range(n_large):
+        value = entries[i]
         if value == previous:
             multiplicities[end - 1] += 1
         else:

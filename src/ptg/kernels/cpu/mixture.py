@@ -9,7 +9,8 @@ import numpy as np
 
 from ptg.kernels.contract.mixture import Assignments, CountHistograms, FitStatus, MixtureFit
 from ptg.kernels.cpu.counts import block_histograms, entries_above, largest_entries, merge_histograms
-from ptg.kernels.cpu.mixture_fit import AT_BOUND, STATIONARY, UNFINISHED, fit_guides, posterior_thresholds
+from ptg.kernels.cpu.mixture_fit import AT_BOUND, STATIONARY, UNFINISHED, fit_guides
+from ptg.kernels.cpu.mixture_posterior import posterior_thresholds
 from ptg.kernels.cpu.threads import run_tasks
 
 if TYPE_CHECKING:

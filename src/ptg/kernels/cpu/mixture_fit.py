@@ -6,7 +6,8 @@ All that EM, gradient and Hessian need of them are moments of ``z = (y - mean) /
 those of order 0 to 2 under the weights ``multiplicity * r`` (EM and gradient) and of order 0 to 4 under
 ``multiplicity * r * (1 - r)`` (Hessian).
 
-The functions are in one file because numba does not notice when a compiled function of another file has changed.
+The functions are in one file because numba does not notice when a compiled function of another file has changed, and
+written with loops because array expressions take numba seconds to compile.
 """
 
 from __future__ import annotations
@@ -26,9 +27,8 @@ STATIONARY, AT_BOUND, UNFINISHED = 0, 1, 2
 HALF_LOG_2PI = 0.5 * log(2.0 * np.pi)
 # The EM steps of a start before Newton takes over: with 3, 5 and 8 the search found the same maxima.
 EM_STEPS = 5
-# Guides with few distinct counts can have narrow maxima, and cost little: they are searched with more windows.
-MANY_VALUES = 64
-WINDOWS_OF_FEW, WINDOWS_OF_MANY = 8, 5
+# Parts that the range of y is cut into for the starts. Few distinct counts can have narrow maxima, and cost little.
+MANY_VALUES, PARTS_OF_FEW, PARTS_OF_MANY = 40, 8, 6
 MAX_POINTS = 16
 
 
@@ -195,6 +195,15 @@ def solve_damped(hessian, gradient, damping, step):  # type: ignore[no-untyped-d
 
 
 @jit
+def largest_size(values):  # type: ignore[no-untyped-def]
+    """Return the largest absolute value of an array."""
+    largest = 0.0
+    for value in values.flat:
+        largest = max(largest, abs(value))
+    return largest
+
+
+@jit
 def hold_bounds(u, gradient, hessian):  # type: ignore[no-untyped-def]
     """Take coordinates that descent would push out of the box out of the problem; say whether there are any."""
     at_bound = False
@@ -202,9 +211,8 @@ def hold_bounds(u, gradient, hessian):  # type: ignore[no-untyped-def]
         if (u[i] <= LOWER[i] and gradient[i] > 0.0) or (u[i] >= UPPER[i] and gradient[i] < 0.0):
             at_bound = True
             gradient[i] = 0.0
-            hessian[i, :] = 0.0
-            hessian[:, i] = 0.0
-            hessian[i, i] = 1.0
+            for j in range(4):
+                hessian[i, j] = hessian[j, i] = 1.0 if i == j else 0.0
     return at_bound
 
 
@@ -232,9 +240,11 @@ def polish(data, u, max_steps):  # type: ignore[no-untyped-def]
         if moved:
             derivatives(data, u, moments, gradient, hessian)
             at_bound = hold_bounds(u, gradient, hessian)
-            largest = np.abs(hessian).max()
+            largest = largest_size(hessian)
         if moved and solve_damped(hessian, gradient, 0.0, step):
-            decrement = -(step * gradient).sum()
+            decrement = 0.0
+            for i in range(4):
+                decrement -= step[i] * gradient[i]
             if decrement < 1e-9 * (1.0 + abs(loss)):
                 # What is left to gain drowns in the rounding of the loss: trust the full step.
                 clipped_sum(u, step, 1.0, u)
@@ -245,13 +255,13 @@ def polish(data, u, max_steps):  # type: ignore[no-untyped-def]
                 continue
         moved = False
         if solve_damped(hessian, gradient, damping, step):
-            clipped_sum(u, step, min(1.0, 1.0 / np.abs(step).max()), trial)
+            clipped_sum(u, step, min(1.0, 1.0 / largest_size(step)), trial)
             n_steps += 1
             trial_loss = mixture_moments(data, trial, moments)
             if trial_loss < loss:
                 moved = True
-                u[:] = trial
                 loss = trial_loss
+                clipped_sum(trial, step, 0.0, u)
         if moved:
             damping = damping * 0.1 if damping > 1e-4 * largest else 0.0
         else:
@@ -261,12 +271,14 @@ def polish(data, u, max_steps):  # type: ignore[no-untyped-def]
 
 @jit
 def window_edges(y):  # type: ignore[no-untyped-def]
-    """Cut the range of y into equal windows; return the distinct positions where they begin, and the end."""
-    n_windows = WINDOWS_OF_MANY if y.size > MANY_VALUES else WINDOWS_OF_FEW
-    edges = np.empty(n_windows + 1, dtype=np.int64)
+    """Cut the range of y into equal parts; return the distinct positions where they begin, and the end."""
+    n_parts = PARTS_OF_MANY if y.size > MANY_VALUES else PARTS_OF_FEW
+    edges = np.empty(n_parts + 1, dtype=np.int64)
     n_edges = 0
-    for k in range(n_windows):
-        edge = np.searchsorted(y, y[0] + (y[-1] - y[0]) * k / n_windows)
+    edge = 0
+    for k in range(n_parts):
+        while y[edge] < y[0] + (y[-1] - y[0]) * k / n_parts:
+            edge += 1
         if n_edges == 0 or edge > edges[n_edges - 1]:
             edges[n_edges] = edge
             n_edges += 1
@@ -275,76 +287,95 @@ def window_edges(y):  # type: ignore[no-untyped-def]
 
 
 @jit
-def expectation_maximisation(data, window, limits, u):  # type: ignore[no-untyped-def]
-    """Start with the values of one window given to the Normal; fill u; return the number of EM steps.
-
-    Parameters
-    ----------
-    window
-        (first, stop) of the values of the Normal; the Poisson has all others.
-    limits
-        (largest number of steps, change of every parameter at which to stop).
-    """
+def window_start(data, window, u):  # type: ignore[no-untyped-def]
+    """Set u to where EM goes when the values of one window, (first, stop), belong to the Normal and the rest do not."""
     y, _, multiplicity, _, _ = data
-    moments, new = np.zeros(8), np.zeros(4)
+    moments, origin = np.zeros(8), np.zeros(4)
     for i in range(window[0], window[1]):
         moments[0] += multiplicity[i]
         moments[1] += multiplicity[i] * y[i]
         moments[2] += multiplicity[i] * y[i] * y[i]
-    em_step(data, new, moments, u)
-    n_steps = 0
+    em_step(data, origin, moments, u)
+
+
+@jit
+def leads_to_known(u, loss, known):  # type: ignore[no-untyped-def]
+    """Whether u lies where the quadratic around a stationary point in `known` describes the loss: Newton goes there."""
+    points, losses, hessians, n_points = known
+    for k in range(n_points[0]):
+        rise = distance = 0.0
+        for i in range(4):
+            distance = max(distance, abs(u[i] - points[k, i]))
+            for j in range(4):
+                rise += 0.5 * (u[i] - points[k, i]) * hessians[k, i, j] * (u[j] - points[k, j])
+        if distance < 0.5 and abs(loss - losses[k] - rise) < 0.2 * rise + 1e-9 * (1.0 + abs(loss)):
+            return True
+    return False
+
+
+@jit
+def expectation_maximisation(data, u, limits, known):  # type: ignore[no-untyped-def]
+    """Take EM steps from u, at most `limits[0]` and until no parameter changes by more than `limits[1]`.
+
+    Returns the number of steps, or -1 as soon as the way leads to a point in `known`.
+    """
+    moments, new = np.zeros(8), np.zeros(4)
     change = np.inf
-    while n_steps < limits[0] and change > limits[1]:
-        mixture_moments(data, u, moments)
+    for n_steps in range(limits[0] + 1):
+        loss = mixture_moments(data, u, moments)
+        if leads_to_known(u, loss, known):
+            return -1
+        if change <= limits[1] or n_steps == limits[0]:
+            break
         em_step(data, u, moments, new)
-        change = np.abs(new - u).max()
-        u[:] = new
-        n_steps += 1
+        change = 0.0
+        for i in range(4):
+            change = max(change, abs(new[i] - u[i]))
+            u[i] = new[i]
     return n_steps
 
 
 @jit
-def leads_to(u, loss, point, point_loss, hessian):  # type: ignore[no-untyped-def]
-    """Whether u lies where the quadratic around a known stationary point describes the loss: Newton would go there."""
-    rise = 0.0
+def remember(data, u, loss, known):  # type: ignore[no-untyped-def]
+    """Add a stationary point to `known` while there is room."""
+    points, losses, hessians, n_points = known
+    if n_points[0] == MAX_POINTS:
+        return
+    gradient, moments = np.empty(4), np.empty(8)
+    mixture_moments(data, u, moments)
+    derivatives(data, u, moments, gradient, hessians[n_points[0]])
+    losses[n_points[0]] = loss
     for i in range(4):
-        if abs(u[i] - point[i]) > 0.5:
-            return False
-        for j in range(4):
-            rise += 0.5 * (u[i] - point[i]) * hessian[i, j] * (u[j] - point[j])
-    return abs(loss - point_loss - rise) < 0.2 * rise + 1e-9 * (1.0 + abs(loss))
+        points[n_points[0], i] = u[i]
+    n_points[0] += 1
 
 
 @jit
 def fit_guide(data, max_iter, tol, best):  # type: ignore[no-untyped-def]
     """Search the highest interior maximum with mean > rate; fill `best` (4,); return (loss, iterations, end)."""
-    u, gradient, moments = np.empty(4), np.empty(4), np.empty(8)
-    points, losses, hessians = np.empty((MAX_POINTS, 4)), np.empty(MAX_POINTS), np.empty((MAX_POINTS, 4, 4))
-    n_points = 0
+    u = np.empty(4)
+    known = np.empty((MAX_POINTS, 4)), np.empty(MAX_POINTS), np.empty((MAX_POINTS, 4, 4)), np.zeros(1, dtype=np.int64)
     best_loss, best_iterations, end_of_all = np.inf, 0, AT_BOUND
     edges = window_edges(data[0])
-    for pair in range(edges.size * edges.size):
-        window = (edges[pair % edges.size], edges[edges.size - 1 - pair // edges.size])
-        if window[0] >= window[1]:
-            continue
-        n_steps = expectation_maximisation(data, window, (min(EM_STEPS, max_iter), tol), u)
-        loss = mixture_moments(data, u, moments)
-        known = False
-        for k in range(n_points):
-            known |= leads_to(u, loss, points[k], losses[k], hessians[k])
-        if known:
+    last = edges.size - 1
+    for pair in range(last * last):
+        first, stop = pair % last, last - pair // last
+        if first >= stop or (first == 0 and stop < last and data[0].size > MANY_VALUES):
+            continue  # empty, or low counts for the Normal, which leads out of the box where there are many
+        window_start(data, (edges[first], edges[stop]), u)
+        n_steps = expectation_maximisation(data, u, (min(EM_STEPS, max_iter), tol), known)
+        if n_steps < 0:
             continue
         loss, n_newton, end = polish(data, u, max_iter - n_steps)
         if end == UNFINISHED:
             end_of_all = UNFINISHED
-        elif end == STATIONARY and n_points < MAX_POINTS:
-            mixture_moments(data, u, moments)
-            points[n_points], losses[n_points] = u, loss
-            derivatives(data, u, moments, gradient, hessians[n_points])
-            n_points += 1
-        if end == STATIONARY and u[1] > exp(u[0]) and loss < best_loss:
-            best[:] = u
+        if end != STATIONARY:
+            continue
+        remember(data, u, loss, known)
+        if u[1] > exp(u[0]) and loss < best_loss:
             best_loss, best_iterations = loss, n_steps + n_newton
+            for i in range(4):
+                best[i] = u[i]
     return best_loss, best_iterations, end_of_all if best_loss == np.inf else STATIONARY
 
 
@@ -355,28 +386,15 @@ def fit_guides(histograms, guides, max_iter, tol, out):  # type: ignore[no-untyp
     parameters, losses, iterations, ends = out
     for guide in range(guides[0], guides[1]):
         first, stop = offsets[guide], offsets[guide + 1]
-        multiplicity = multiplicities[first:stop].astype(np.float64)
-        if multiplicity.sum() < 2.0 or values[stop - 1] < 2:
-            continue
-        y = np.log2(values[first:stop].astype(np.float64))
-        log_gamma = np.empty(y.size)
-        for i in range(y.size):
+        y, log_gamma, multiplicity = np.empty(stop - first), np.empty(stop - first), np.empty(stop - first)
+        n = total = 0.0
+        for i in range(stop - first):
+            y[i] = np.log2(float(values[first + i]))
             log_gamma[i] = lgamma(y[i] + 1.0)
-        data = (y, log_gamma, multiplicity, multiplicity.sum(), (multiplicity * y).sum())
-        losses[guide], iterations[guide], ends[guide] = fit_guide(data, max_iter, tol, parameters[guide])
-
-
-@jit
-def posterior_thresholds(parameters, max_counts, log_odds, thresholds):  # type: ignore[no-untyped-def]
-    """Fill the smallest count 1, 2, ..., max whose log odds of the Normal exceed `log_odds`; leave the rest alone."""
-    for guide in range(thresholds.size):
-        rate, mean, std, weight = parameters[guide]
-        if np.isnan(rate):
+            multiplicity[i] = multiplicities[first + i]
+            n += multiplicity[i]
+            total += multiplicity[i] * y[i]
+        if n < 2.0 or total == 0.0:
             continue
-        constant = log(weight) - HALF_LOG_2PI - log(std) - log1p(-weight) + rate
-        for count in range(1, max_counts[guide] + 1):
-            y = np.log2(float(count))
-            z = (y - mean) / std
-            if constant - 0.5 * z * z - y * log(rate) + lgamma(y + 1.0) > log_odds:
-                thresholds[guide] = count
-                break
+        data = (y, log_gamma, multiplicity, n, total)
+        losses[guide], iterations[guide], ends[guide] = fit_guide(data, max_iter, tol, parameters[guide])

@@ -35,6 +35,9 @@ _TASK_ROWS = 1024
 _ROUNDING = 2.0**-22
 """Four times the rounding error of one float32 operation."""
 
+_UNDERFLOW = 2.0**-120
+"""More than what is lost where float32 numbers near zero lose their digits."""
+
 
 def nearest(
     reference: NDArray[Any], query: NDArray[Any], k: int, *, resources: Resources
@@ -43,7 +46,8 @@ def nearest(
     exact = np.ascontiguousarray(reference, dtype=np.float64)
     centre = exact.mean(axis=0)
     largest = max(float(np.abs(exact - centre).max(initial=0.0)), float(np.abs(query - centre).max(initial=0.0)))
-    scale = 2.0 ** -np.ceil(np.log2(largest)) if largest > 0 else 1.0  # a power of two is exact
+    # Points within 1 of the centre neither overflow nor vanish when squared; a power of two is exact.
+    scale = 2.0 ** -max(np.ceil(np.log2(largest)), -500.0) if largest > 0 else 1.0
     references = _coarse_references((exact - centre) * scale, exact, scale)
     indices = np.zeros((len(query), k), dtype=np.int64)
     squared = np.full((len(query), k), np.inf)
@@ -112,11 +116,12 @@ def _select(products, first, references, queries, result):  # type: ignore[no-un
         bound = squared[i, k - 1] * unit - square
         if first == 0 and k <= _CHUNK:
             kth = np.float64(_kth_column_minimum(row, lanes, smallest))
-            bound = kth + slack * (point_norms[i] + norms[:n_chunks].max()) ** 2
+            bound = kth + slack * (point_norms[i] + norms[:n_chunks].max()) ** 2 + _UNDERFLOW
         n_candidates = 0
         for chunk in range(n_chunks):
-            # What is below `bound` in truth is below `cut` in float32. Rounding adds at most `slack` (|x| + |y|)².
-            cut = np.float32(bound + slack * (np.abs(bound) + (point_norms[i] + norms[first // _CHUNK + chunk]) ** 2))
+            # What is below `bound` in truth is below `cut` in float32: rounding adds at most `slack` (|x| + |y|)².
+            furthest = point_norms[i] + norms[first // _CHUNK + chunk]
+            cut = np.float32(bound + slack * (np.abs(bound) + furthest * furthest) + _UNDERFLOW)
             part = row[chunk * _CHUNK : (chunk + 1) * _CHUNK]
             near = 0
             for j in range(_CHUNK):

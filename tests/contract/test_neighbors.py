@@ -1,0 +1,159 @@
+"""Every backend's nearest neighbours against a brute-force search, and its signature against the formula."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from ptg.kernels.contract import Backend, Resources
+from ptg.kernels.cpu import neighbors as cpu
+
+BACKENDS = ["cpu"]
+
+
+def definition(reference: np.ndarray, query: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """All squared distances in float64, dimension after dimension; the first of equals first."""
+    squared = np.zeros((len(query), len(reference)))
+    for x, y in zip(query.T.astype(np.float64), reference.T.astype(np.float64), strict=True):
+        squared += (x[:, None] - y[None]) ** 2
+    order = np.argsort(squared, axis=1, kind="stable")[:, :k]
+    return order, np.take_along_axis(squared, order, axis=1)
+
+
+def cloud(n: int, n_dims: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(n, n_dims))
+
+
+def with_far_points(points: np.ndarray) -> np.ndarray:
+    points = points.copy()
+    points[::17] *= 1e6
+    return points
+
+
+# Reference, query, k. Sizes around the 64 references of a chunk and the 4,096 of a tile. The first four need float64.
+CASES = {
+    "large numbers": (1e120 * cloud(100, 3), 1e120 * cloud(10, 3, 1), 5),
+    "small numbers": (1e-150 * cloud(100, 3), 1e-150 * cloud(10, 3, 1), 5),
+    "vanishing numbers": (1e-200 * cloud(100, 3), 1e-200 * cloud(10, 3, 1), 5),
+    "tiny cluster and a far point": (
+        np.r_[1e-20 * cloud(300, 3), 1e-19 * cloud(300, 3, 2), [[1.0, 0, 0]]],
+        np.r_[1e-20 * cloud(60, 3, 1), 1e-19 * cloud(60, 3, 3)],
+        5,
+    ),
+    "one point": (cloud(1, 1), cloud(3, 1, 1), 1),
+    "a chunk less one": (cloud(63, 3), cloud(20, 3, 1), 7),
+    "a chunk, all wanted": (cloud(64, 4), cloud(20, 4, 1), 64),
+    "a chunk and one": (cloud(65, 5), cloud(20, 5, 1), 65),
+    "more than a tile": (cloud(4200, 15), cloud(70, 15, 1), 20),
+    "many neighbours": (cloud(500, 6), cloud(30, 6, 1), 150),
+    "grid of ties": (np.round(cloud(700, 2)), np.round(cloud(80, 2, 1)), 20),
+    "duplicates": (np.repeat(cloud(30, 4), 10, axis=0), cloud(30, 4), 15),
+    "all the same": (np.full((130, 3), 0.3), np.full((5, 3), 0.3), 4),
+    "far from zero": (cloud(300, 8) + 1e6, cloud(40, 8, 1) + 1e6, 10),
+    "nearly equal distances": (1e-9 * cloud(300, 5) + 1.0, 1e-9 * cloud(40, 5, 1), 10),
+    "far points": (with_far_points(cloud(300, 8)), with_far_points(cloud(60, 8, 1)), 10),
+    "query far away": (cloud(200, 4), 1e9 + cloud(10, 4, 1), 5),
+    "no query": (cloud(10, 4), cloud(0, 4), 5),
+}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("name", "dtype"), [(name, dtype) for dtype in (np.float32, np.float64) for name in CASES][4:])
+def test_nearest_equals_brute_force(backend: str, dtype: type, name: str) -> None:
+    reference, query, k = CASES[name]
+    reference, query = reference.astype(dtype), query.astype(dtype)
+    indices, squared = Backend(backend).neighbors.nearest(reference, query, k, resources=Resources())
+    expected_indices, expected_squared = definition(reference, query, k)
+    assert (indices.dtype, squared.dtype) == (np.int64, np.float64)
+    np.testing.assert_array_equal(indices, expected_indices)
+    np.testing.assert_array_equal(squared, expected_squared)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_point_is_its_own_nearest(backend: str) -> None:
+    points = cloud(100, 5) + 1e4
+    indices, squared = Backend(backend).neighbors.nearest(points, points, 3, resources=Resources())
+    np.testing.assert_array_equal(indices[:, 0], np.arange(100))
+    np.testing.assert_array_equal(squared[:, 0], 0.0)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_overflow_is_an_error(backend: str) -> None:
+    with pytest.raises(FloatingPointError, match="scale"):
+        Backend(backend).neighbors.nearest(1e200 * cloud(20, 2), cloud(3, 2), 2, resources=Resources())
+
+
+def test_tiles_and_threads_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    reference, query, k = CASES["more than a tile"]
+    expected = cpu.nearest(reference, query, k, resources=Resources())
+    for name, value in [("_TILE", 128), ("_QUERIES", 7), ("_TASK_ROWS", 14)]:
+        monkeypatch.setattr(cpu, name, value)
+        found = cpu.nearest(reference, query, k, resources=Resources(n_threads=3))
+        for array, expected_array in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(array, expected_array)
+
+
+# --- signature ---------------------------------------------------------------------------------------------------
+
+
+def expression(dtype: type) -> dict[str, np.ndarray | sp.csr_matrix]:
+    """80 cells x 30 genes."""
+    rng = np.random.default_rng(5)
+    dense = np.log1p(rng.poisson(0.6, (80, 30))).astype(dtype)
+    dense[:, 3] = 0
+    stored = sp.csr_matrix(np.ones_like(dense))
+    stored.data[:] = dense.ravel()
+    wide = sp.csr_matrix(dense)
+    wide.indptr, wide.indices = wide.indptr.astype(np.int64), wide.indices.astype(np.int64)
+    return {"dense": dense, "csr": sp.csr_matrix(dense), "csr with stored zeros": stored, "csr int64": wide}
+
+
+ROWS = np.array([3, 79, 0, 3, 41])
+OFFSETS = np.array([0, 1, 4, 24, 25, 28])
+NEIGHBORS = np.r_[3, 10, 11, 12, np.arange(20, 40), 79, 5, 5, 6]
+
+
+def slow_signature(matrix: np.ndarray) -> np.ndarray:
+    """log1p(mean expm1) - x in extended precision, expm1 at the precision of the matrix."""
+    values = np.expm1(matrix).astype(np.longdouble)
+    means = [values[NEIGHBORS[a:b]].mean(axis=0) for a, b in pairwise(OFFSETS)]
+    return np.log1p(np.stack(means)) - matrix[ROWS].astype(np.longdouble)
+
+
+def signature(
+    matrix: np.ndarray | sp.csr_matrix,
+    *,
+    backend: str = "cpu",
+    out_dtype: type = np.float64,
+    batch_size: int | None = None,
+    **resources: int,
+) -> np.ndarray:
+    out = np.full((len(ROWS), matrix.shape[1]), np.nan, dtype=out_dtype)
+    Backend(backend).neighbors.neighbor_signature(
+        matrix, ROWS, OFFSETS, NEIGHBORS, out=out, resources=Resources(**resources), batch_size=batch_size
+    )
+    return out
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("layout", ["dense", "csr", "csr with stored zeros", "csr int64"])
+def test_signature_is_the_formula(backend: str, dtype: type, layout: str) -> None:
+    matrix = expression(dtype)[layout]
+    expected = slow_signature(expression(dtype)["dense"])
+    np.testing.assert_allclose(signature(matrix, backend=backend), expected.astype(float), rtol=0, atol=2e-15)
+    narrow = signature(matrix, backend=backend, out_dtype=np.float32)
+    np.testing.assert_array_equal(narrow, signature(matrix, backend=backend).astype(np.float32))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_layout_threads_and_batches_do_not_matter(backend: str, dtype: type) -> None:
+    matrices = expression(dtype)
+    expected = signature(matrices["dense"], backend=backend)
+    for matrix in matrices.values():
+        for options in ({}, {"n_threads": 3}, {"memory": 1}, {"batch_size": 2}, {"batch_size": 1000}):
+            np.testing.assert_array_equal(signature(matrix, backend=backend, **options), expected)
