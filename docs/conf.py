@@ -7,6 +7,8 @@ import sys
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
+from sphinx.application import Sphinx
+
 DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))  # for benchmarks.report, which renders the benchmark page
 
@@ -77,6 +79,22 @@ def benchmark_table() -> str:
     if not kept:
         return "No results are kept in `benchmarks/results` yet; `make bench` makes them.\n"
     return markdown(json.loads(kept[-1].read_text(encoding="utf-8")))
+
+
+def join_literals(_app: object, _what: str, _name: str, _obj: object, _options: object, lines: list[str]) -> None:
+    """Put an inline literal that wraps onto one line: numpydoc cuts lists under "Returns" apart between lines."""
+    for number in range(len(lines) - 1):
+        if lines[number].count("``") % 2:
+            start, end = lines[number].rsplit("``", 1)
+            rest, after = lines[number + 1].split("``", 1) if "``" in lines[number + 1] else ("", lines[number + 1])
+            indent = len(rest) - len(rest.lstrip())
+            lines[number] = f"{start}``{end} {rest.strip()}``"
+            lines[number + 1] = " " * indent + after.lstrip()
+
+
+def setup(app: Sphinx) -> None:
+    """Run before numpydoc does."""
+    app.connect("autodoc-process-docstring", join_literals, priority=400)
 
 
 generate_pages()

@@ -110,3 +110,25 @@ def test_pages_build_without_warnings(tmp_path):
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", str(DOCS), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def console_commands() -> list[list[str]]:
+    """The `ptg` commands of all console blocks, as words."""
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    blocks = re.findall(r"^```console\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [line.split() for line in lines if line.startswith("ptg ")]
+
+
+@pytest.mark.parametrize("words", console_commands(), ids=" ".join)
+def test_commands_have_the_options_that_pages_use(words):
+    import typer
+
+    from ptg.cli.app import app
+
+    command = typer.main.get_command(app).commands[words[1]]  # type: ignore[attr-defined]
+    known = {name for option in command.params for name in option.opts}
+    required = {option.opts[0] for option in command.params if option.required}
+    used = {word for word in words if word.startswith("--")}
+    assert used <= known
+    assert required <= used
