@@ -40,10 +40,12 @@ def resolve_device(device: str | None, multi_gpu: MultiGpu = None) -> tuple[Back
         return Backend("cpu"), ()
     if why_not:
         raise InputError(f"device={device!r} cannot be used: {why_not} Pass device='cpu' or 'auto'.")
-    name, _, number = device.partition(":")
+    number = device.partition(":")[2]
     if number:
         if listed not in ([], [int(number)]):
-            raise InputError(f"device={device!r} is one GPU, but multi_gpu={multi_gpu!r} names others. Pass one of them.")
+            raise InputError(
+                f"device={device!r} is one GPU, but multi_gpu={multi_gpu!r} names others. Pass one of them."
+            )
         listed = [int(number)]
     return Backend("cuda"), _existing(listed or _default_gpus(multi_gpu), device, multi_gpu)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import cupy as cp
 import numpy as np
 
 from ptg.kernels.cuda.energy_fragments import fits_fragments, fragment_sums
@@ -28,18 +29,18 @@ def pair_sums(
     *,
     weights: NDArray[Any] | None = None,
     resources: Resources,
-) -> NDArray[Any]:
-    """Sum the Euclidean distances between the cells of two groups, for many pairs: see the contract."""
+) -> Any:
+    """Sum the Euclidean distances between the cells of two groups, for many pairs: see the contract.
+
+    The result is an array on the first of the devices.
+    """
     offsets = np.asarray(offsets, dtype=np.int64)
     n_groups = len(offsets) - 1
-    low, high = np.minimum(left, right).astype(np.int64), np.maximum(left, right).astype(np.int64)
-    keys = low * n_groups + high
-    position = None
-    if len(keys) > 1 and not (keys[1:] > keys[:-1]).all():
-        keys, position = np.unique(keys, return_inverse=True)
-    pairs = (keys // n_groups, keys % n_groups)
-    if weights is None and fits_fragments(cells, resources.devices):
-        sums = fragment_sums(cells, offsets, pairs, resources=resources)
-    else:
-        sums = tile_sums(cells, offsets, pairs, weights=weights, resources=resources)
-    return sums if position is None else sums[..., position]
+    with cp.cuda.Device(resources.devices[0]):
+        left, right = cp.asarray(left, dtype=np.int64), cp.asarray(right, dtype=np.int64)
+        low, high = cp.minimum(left, right), cp.maximum(left, right)
+        if weights is None and fits_fragments(cells, resources.devices):
+            return fragment_sums(cells, offsets, (low, high), resources=resources)
+        keys, position = cp.unique(low * n_groups + high, return_inverse=True)
+        sums = tile_sums(cells, offsets, keys.get(), weights=weights, resources=resources)
+        return cp.asarray(sums)[..., position]

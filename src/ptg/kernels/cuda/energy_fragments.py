@@ -36,17 +36,13 @@ def fits_fragments(cells: Any, devices: tuple[int, ...]) -> bool:
     return True
 
 
-def fragment_sums(
-    cells: Any, offsets: NDArray[np.int64], pairs: tuple[NDArray[np.int64], NDArray[np.int64]], *, resources: Resources
-) -> NDArray[np.float64]:
+def fragment_sums(cells: Any, offsets: NDArray[np.int64], pairs: tuple[Any, Any], *, resources: Resources) -> Any:
     """Sum distances between groups ``pairs[0] <= pairs[1]``; the bits do not depend on the number of devices."""
-    sizes = np.diff(offsets)
-    filled = (sizes[pairs[0]] > 0) & (sizes[pairs[1]] > 0)
-    low, high = pairs[0][filled], pairs[1][filled]
-    sums = np.zeros(len(filled))
-    if not len(low):
-        return sums
+    low, high = (pair.astype(np.int32) for pair in pairs)
     plan = plan_fragments(offsets, low, high)
+    sums = cp.zeros(len(low), dtype=np.float64)
+    if not len(plan.tasks):
+        return sums
     work = plan.work()
     resources.progress.start(float(work.sum()))
     share = np.searchsorted(np.cumsum(work), np.linspace(0, work.sum(), len(resources.devices) + 1)[1:-1])
@@ -55,11 +51,10 @@ def fragment_sums(
         _launch(cells, plan, slice(begin, end), device)
         for device, begin, end in zip(resources.devices, bounds[:-1], bounds[1:], strict=True)
     ]
-    with cp.cuda.Device(resources.devices[0]):
-        partial = parts[0][0] if len(parts) == 1 else cp.concatenate([cp.asarray(part) for part, _ in parts])
-        sums[filled] = _reduce(partial, plan, low, high).get() / parts[0][1]
+    partial = parts[0][0] if len(parts) == 1 else cp.concatenate([cp.asarray(part) for part, _ in parts])
+    _reduce(partial, plan, low, high, sums)
     resources.progress.advance(float(work.sum()))
-    return sums
+    return sums / parts[0][1]
 
 
 def _launch(cells: Any, plan: FragmentPlan, tasks: slice, device: int) -> tuple[Any, float]:
@@ -117,8 +112,8 @@ def _split(cells: Any, plan: FragmentPlan) -> tuple[Any, Any, Any, float]:
     return hi, lo, norm, float(factor)
 
 
-def _reduce(partial: Any, plan: FragmentPlan, low: NDArray[np.int64], high: NDArray[np.int64]) -> Any:
-    sums = cp.empty(len(low), dtype=np.float64)
+def _reduce(partial: Any, plan: FragmentPlan, low: Any, high: Any, sums: Any) -> None:
+    """Add the fragments of each pair; groups without cells have none."""
     kernel("energy_prepare.cu", "sum_fragments")(
         (-(-len(low) // _THREADS),),
         (_THREADS,),
@@ -128,12 +123,11 @@ def _reduce(partial: Any, plan: FragmentPlan, low: NDArray[np.int64], high: NDAr
             cp.asarray(plan.chunk_of_group),
             cp.asarray(plan.chunk_bounds),
             cp.asarray(plan.padded_offsets),
-            cp.asarray(low.astype(np.int32)),
-            cp.asarray(high.astype(np.int32)),
+            low,
+            high,
             np.int64(len(low)),
             np.int32(plan.slots.shape[1]),
             np.int32(TILE // FRAGMENT),
             sums,
         ),
     )
-    return sums

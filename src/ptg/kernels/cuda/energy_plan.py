@@ -1,10 +1,11 @@
-"""Which fragments of padded rows hold which pairs of groups. NumPy only."""
+"""Which fragments of padded rows hold which pairs of groups."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import cupy as cp
 import numpy as np
 
 if TYPE_CHECKING:
@@ -71,8 +72,8 @@ class FragmentPlan:
         return columns
 
 
-def plan_fragments(offsets: NDArray[np.int64], low: NDArray[np.int64], high: NDArray[np.int64]) -> FragmentPlan:
-    """Plan the tasks for pairs of groups ``low[p] <= high[p]`` that all have cells."""
+def plan_fragments(offsets: NDArray[np.int64], low: Any, high: Any) -> FragmentPlan:
+    """Plan the tasks for pairs of groups ``low[p] <= high[p]``, arrays of NumPy or CuPy."""
     sizes = np.diff(offsets)
     n_fragments = -(-sizes // FRAGMENT)
     padded = np.concatenate([[0], np.cumsum(n_fragments * FRAGMENT)])
@@ -109,16 +110,20 @@ def _chunks(padded: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _wanted(
-    padded: NDArray[np.int64], chunk_bounds: NDArray[np.int64], low: NDArray[np.int64], high: NDArray[np.int64]
+    padded: NDArray[np.int64], chunk_bounds: NDArray[np.int64], low: Any, high: Any
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], tuple[int, int]]:
-    """Tiles of rows and chunks of columns that hold a wanted pair."""
+    """Find the tiles of rows and chunks of columns that hold a wanted pair."""
     n_groups, n_chunks = len(padded) - 1, len(chunk_bounds) - 1
     chunk_of = np.repeat(np.arange(n_chunks), np.diff(chunk_bounds))
-    by_group = np.zeros((n_groups, n_chunks), dtype=bool)
-    by_group[low, chunk_of[high]] = True
+    arrays = cp.get_array_module(low)
+    marked = arrays.zeros((n_groups, n_chunks), dtype=bool)
+    marked[low, arrays.asarray(chunk_of)[high]] = True
+    by_group = cp.asnumpy(marked)
+    sizes = np.diff(padded)
+    by_group[sizes == 0] = False
     n_tiles = int(-(-padded[-1] // TILE))
     first = np.searchsorted(padded, np.arange(n_tiles) * TILE, side="right") - 1
     last = np.searchsorted(padded, np.minimum(np.arange(1, n_tiles + 1) * TILE, padded[-1]), side="left")
     counts = np.concatenate([np.zeros((1, n_chunks), dtype=np.int64), np.cumsum(by_group, axis=0)])
-    tile, chunk = np.nonzero(counts[last] > counts[first])
+    tile, chunk = np.nonzero((counts[last] > counts[first]) & (np.diff(padded[chunk_bounds]) > 0))
     return tile, chunk, (n_tiles, n_chunks)

@@ -36,6 +36,7 @@ extern "C" __global__ void sum_fragments(const double* __restrict__ partial, con
   const int a = low[pair], b = high[pair];
   const int chunk = chunk_of_group[b];
   const int n_groups = chunk_bounds[chunk + 1] - chunk_bounds[chunk];
+  if (padded_offsets[b] == padded_offsets[b + 1]) return;  // no cells: the sum stays 0
   double sum = 0.0;
   for (int f = padded_offsets[a] / 16; f < padded_offsets[a + 1] / 16; ++f) {
     const int tile = f / tile_fragments;

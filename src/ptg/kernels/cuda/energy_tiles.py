@@ -63,7 +63,7 @@ class _Layout:
         return slice(number * self.block, min((number + 1) * self.block, int(self.offsets[-1])))
 
     def _groups(self, block: slice) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Groups with cells in a block, and where they begin and end in it."""
+        """Return the groups with cells in a block, and where they begin and end in it."""
         first = int(np.searchsorted(self.offsets, block.start, side="right")) - 1
         last = int(np.searchsorted(self.offsets, block.stop, side="left"))
         bounds = np.clip(self.offsets[first : last + 1], block.start, block.stop) - block.start
@@ -112,13 +112,12 @@ def _column_sums(cells: Any) -> Any:
 def tile_sums(
     cells: Any,
     offsets: NDArray[np.int64],
-    pairs: tuple[NDArray[np.int64], NDArray[np.int64]],
+    keys: NDArray[np.int64],
     *,
     weights: NDArray[Any] | None,
     resources: Resources,
 ) -> NDArray[np.float64]:
-    """Sum distances between groups ``pairs[0] <= pairs[1]``, sorted; the bits do not depend on the devices."""
-    keys = pairs[0] * (len(offsets) - 1) + pairs[1]
+    """Sum distances for sorted, different pairs ``low * n_groups + high``; the bits do not depend on the devices."""
     n_draws = 1 if weights is None else len(weights)
     layout = _Layout(offsets, keys, _block_size(cells, n_draws, resources.memory))
     tiles = list(layout.tiles()) if len(keys) else []

@@ -37,7 +37,7 @@ def with_fitting_size(function: Callable[[int], Result], size: int, *, smallest:
             if size <= smallest:
                 free, total = cp.cuda.runtime.memGetInfo()
                 raise MemoryError(
-                    f"GPU {cp.cuda.runtime.getDevice()} has {free / 2**20:.0f} of {total / 2**20:.0f} MiB free, which is "
-                    f"not enough for {size} {what} ({error}). Free memory on the device, or pass device='cpu'."
+                    f"GPU {cp.cuda.runtime.getDevice()} has {free / 2**20:.0f} of {total / 2**20:.0f} MiB free, "
+                    f"which is not enough for {size} {what} ({error}). Free memory on the device, or pass device='cpu'."
                 ) from error
             size = max(size // 2, smallest)

@@ -9,10 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import cupy as cp
+import numpy as np
 from cupy.cuda import nvrtc
 
 _FOLDER = Path(__file__).parent
 _STANDARD = "-std=c++17"
+
+_C_TYPES = {
+    "bool": "bool",
+    "int8": "signed char",
+    "uint8": "unsigned char",
+    "int16": "short",
+    "uint16": "unsigned short",
+    "int32": "int",
+    "uint32": "unsigned int",
+    "int64": "long long",
+    "uint64": "unsigned long long",
+    "float32": "float",
+    "float64": "double",
+}
 
 
 def read_source(name: str) -> str:
@@ -22,6 +37,11 @@ def read_source(name: str) -> str:
     return "\n".join(
         read_source(line.removeprefix(include).rstrip('"')) if line.startswith(include) else line for line in lines
     )
+
+
+def type_options(**dtypes: Any) -> tuple[str, ...]:
+    """Options that define C types: ``type_options(Value=array.dtype)`` is ``("-DValue=float",)`` for float32."""
+    return tuple(f"-D{name}={_C_TYPES[np.dtype(dtype).name]}" for name, dtype in dtypes.items())
 
 
 @cache
