@@ -16,6 +16,17 @@ ARCHITECTURES = ["sm_75", "sm_80", "sm_90", "sm_120"]
 SPECIAL = {"energy_wgmma.cu": ["sm_90a"]}
 
 
+#: Other types and layouts than those that a source has by default.
+VARIANTS = [
+    ("counts.cu", ("-DIndex=long long", "-DCount=bool")),
+    ("counts.cu", ("-DCount=unsigned long long",)),
+    ("moments.cu", ("-DDENSE", "-DValue=double", "-DDRAWS=8", "-DWeight=unsigned short")),
+    ("moments.cu", ("-DValue=double", "-DIndex=long long", "-DWeight=bool")),
+    ("ranksum.cu", ("-DDENSE",)),
+    ("ranksum.cu", ("-DValue=double", "-DIndex=long long")),
+]
+
+
 def cases():
     return [(path.name, arch) for path in sorted(FOLDER.glob("*.cu")) for arch in SPECIAL.get(path.name, ARCHITECTURES)]
 
@@ -25,6 +36,13 @@ def test_every_source_compiles(name, architecture):
     from ptg.kernels.cuda.source import cubin
 
     assert len(cubin(name, (), architecture)) > 1000
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_sources_compile_for_other_types(name, options):
+    from ptg.kernels.cuda.source import cubin
+
+    assert len(cubin(name, options, "sm_90")) > 1000
 
 
 def test_an_error_in_a_source_is_shown(monkeypatch):

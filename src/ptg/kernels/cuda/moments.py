@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import cupy as cp
@@ -16,7 +17,7 @@ from ptg.kernels.contract.moments import GroupMoments
 from ptg.kernels.cuda.devices import on_devices
 from ptg.kernels.cuda.memory import with_fitting_size
 from ptg.kernels.cuda.pieces import cut_runs, share_out
-from ptg.kernels.cuda.rows import DeviceRows, RowPieces, RowReader
+from ptg.kernels.cuda.rows import RowPieces, RowReader
 from ptg.kernels.cuda.source import kernel, type_options
 from ptg.kernels.cuda.transfer import to_device, to_host
 
@@ -55,8 +56,7 @@ def group_sums(
 
     def compute(run: _Run, entries: int) -> None:
         pieces = RowPieces(reader, run.bounds, entries)
-        draws_at_once = max(resources.memory // run.n_bytes(reader.n_columns), 1)
-        draws_at_once = min(-(-draws_at_once // _DRAWS) * _DRAWS, _LARGEST_GRID)
+        draws_at_once = min(max(resources.memory // run.n_bytes(reader.n_columns), 1), _LARGEST_GRID)
         for first in range(0, len(sums), draws_at_once):
             out = sums[first : first + draws_at_once, run.first : run.stop]
             some = None if weights is None else weights[first : first + draws_at_once]
@@ -125,7 +125,7 @@ class _Run:
     def n_bytes(self, n_columns: int) -> int:
         """Bytes of the temporaries of one draw."""
         per_column = _BYTES_PER_SEGMENT * self.n_segments + _BYTES_PER_GROUP * len(self.sizes)
-        return max(per_column * n_columns, 1)
+        return per_column * n_columns
 
 
 def _each_run(
@@ -134,8 +134,7 @@ def _each_run(
     """Call `compute` for runs of groups whose temporaries fit in memory, with the entries to bring at once."""
     offsets = np.asarray(cp.asnumpy(offsets), dtype=np.int64)
     entries = reader.starts[offsets]
-    if entries[-1] == entries[0]:
-        _sum_nothing(compute, offsets, reader)
+    if len(offsets) < 2 or reader.n_columns == 0:
         return
     resources.progress.start(float(entries[-1] - entries[0]))
 
@@ -147,7 +146,7 @@ def _each_run(
             run = _Run.of_groups(offsets, first + begin, first + end)
             work = int(entries[run.stop] - entries[run.first])
             with_fitting_size(
-                lambda size, run=run: compute(run, size),  # type: ignore[misc]
+                partial(compute, run),
                 max(work, 1),
                 smallest=_FEWEST_ENTRIES,
                 what="stored values at once",
@@ -155,3 +154,64 @@ def _each_run(
             resources.progress.advance(float(work))
 
     on_devices(compute_share, share_out(entries, len(resources.devices)), resources.devices)
+
+
+def _sums(run: _Run, pieces: RowPieces, weights: Any, n_draws: int, resources: Resources) -> Any:
+    """(n_draws, n_groups, n_columns) on the current device."""
+    reader = pieces.reader
+    segment_sums = cp.zeros((n_draws, run.n_segments, reader.n_columns))
+    bounds = cp.asarray(run.bounds)
+    for first, stop, rows in pieces:
+        some: Any = np.uint64(0)
+        options = rows.options
+        if weights is not None:
+            some = to_device(weights[:, int(run.bounds[first]) : int(run.bounds[stop])], resources)
+            options += type_options(Weight=some.dtype)
+        arguments = (*rows.arguments, bounds, np.int64(first), np.int64(run.n_segments), some)
+        if reader.is_dense:
+            draws_of_thread = 1 if n_draws == 1 else _DRAWS
+            kernel("moments.cu", "dense_sums", (*options, f"-DDRAWS={draws_of_thread}"))(
+                (stop - first, -(-reader.n_columns // _COLUMNS), -(-n_draws // draws_of_thread)),
+                (_COLUMNS,),
+                (*arguments, np.int64(n_draws), segment_sums),
+            )
+        else:
+            kernel("moments.cu", "sparse_sums", options)(
+                (stop - first, n_draws), (_threads(reader),), (*arguments, segment_sums)
+            )
+    return _add_segments(run, segment_sums)
+
+
+def _squares(run: _Run, pieces: RowPieces, means: Any) -> Any:
+    """(n_groups, n_columns) sums of squared deviations on the current device."""
+    reader = pieces.reader
+    segment_sums = cp.zeros((1, run.n_segments, reader.n_columns))
+    bounds, group_of = cp.asarray(run.bounds), cp.asarray(run.group_of_segment)
+    stored = None if reader.is_dense else cp.zeros(segment_sums.shape, dtype=np.int32)
+    for first, stop, rows in pieces:
+        arguments = (*rows.arguments, bounds, np.int64(first), means, group_of)
+        if reader.is_dense:
+            kernel("moments.cu", "dense_squares", rows.options)(
+                (stop - first, -(-reader.n_columns // _COLUMNS)), (_COLUMNS,), (*arguments, segment_sums)
+            )
+        else:
+            kernel("moments.cu", "sparse_squares", rows.options)(
+                (stop - first,), (_threads(reader),), (*arguments, stored, segment_sums)
+            )
+    return _add_segments(run, segment_sums)[0]
+
+
+def _threads(reader: RowReader) -> int:
+    """Threads of a block that sums sparse rows: about four entries of a row for each."""
+    return int(np.clip(32 * np.ceil(reader.entries_per_row / 128), 32, 256))
+
+
+def _add_segments(run: _Run, segment_sums: Any) -> Any:
+    n_draws, n_segments, n_columns = segment_sums.shape
+    out = cp.empty((n_draws, len(run.sizes), n_columns))
+    kernel("moments.cu", "add_segments")(
+        (len(run.sizes), -(-n_columns // 256), n_draws),
+        (256,),
+        (segment_sums, cp.asarray(run.first_segment), np.int64(n_segments), np.int32(n_columns), out),
+    )
+    return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,4 +35,4 @@ def share_out(cumulative: NDArray[Any], n_shares: int) -> list[tuple[int, int]]:
     """Cut items into `n_shares` neighbouring runs (first, stop) that cost about the same; some may be empty."""
     marks = cumulative[0] + (cumulative[-1] - cumulative[0]) * np.arange(1, n_shares) / n_shares
     bounds = [0, *np.searchsorted(cumulative, marks).tolist(), len(cumulative) - 1]
-    return [(first, stop) for first, stop in zip(bounds[:-1], bounds[1:], strict=True)]
+    return list(pairwise(bounds))

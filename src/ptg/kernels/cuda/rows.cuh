@@ -30,11 +30,13 @@ struct Rows {
   __device__ __forceinline__ int column(i64, i64 entry) const { return (int)indices[entry]; }
 #endif
 
-  // First entry of a row whose column is not below `column`. Columns ascend.
+  // First entry of a row whose column is not below `wanted`. Columns ascend.
   __device__ __forceinline__ i64 find(i64 row, int wanted) const {
 #ifdef DENSE
     return begin(row) + wanted;
 #else
+    if (wanted <= 0) return begin(row);
+    if (wanted >= n_columns) return end(row);
     i64 low = begin(row), high = end(row);
     while (low < high) {
       const i64 middle = (low + high) >> 1;

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 _NO_ARRAY = np.uint64(0)
 
 
+def is_on_host(matrix: Any) -> bool:
+    """Tell whether a dense or CSR matrix is NumPy's or SciPy's."""
+    return isinstance(getattr(matrix, "indptr", matrix), np.ndarray)
+
+
 class DeviceRows(NamedTuple):
     """Neighbouring rows on the current device.
 
@@ -58,7 +63,7 @@ class RowReader:
     @property
     def entries_per_row(self) -> float:
         """Mean number of entries of a row."""
-        return float(self.starts[-1] - self.starts[0]) / max(self.n_rows, 1)
+        return int(self.starts[-1]) / max(int(self.n_rows), 1)
 
     def load(self, first: int, last: int) -> DeviceRows:
         """Copy rows `first` to ``last - 1``, or point to where they are."""
@@ -87,13 +92,17 @@ class RowPieces:
     """
 
     def __init__(self, reader: RowReader, bounds: NDArray[np.int64], entries: int) -> None:
-        self._reader, self._bounds = reader, bounds
+        self.reader, self._bounds = reader, bounds
         self._runs = cut_runs(reader.starts[bounds], entries)
         self._kept: DeviceRows | None = None
 
+    def n_entries(self, first: int, stop: int) -> int:
+        """Return the number of entries of a piece."""
+        return int(self.reader.starts[self._bounds[stop]] - self.reader.starts[self._bounds[first]])
+
     def __iter__(self) -> Iterator[tuple[int, int, DeviceRows]]:
         for first, stop in self._runs:
-            rows = self._kept or self._reader.load(int(self._bounds[first]), int(self._bounds[stop]))
+            rows = self._kept or self.reader.load(int(self._bounds[first]), int(self._bounds[stop]))
             if len(self._runs) == 1:
                 self._kept = rows
             yield first, stop, rows

@@ -53,10 +53,11 @@ def _copy(source: Any, target: Any, n_threads: int) -> None:
             stream = cp.cuda.Stream(non_blocking=True)
             stream.wait_event(ready)
             pinned = [cp.cuda.alloc_pinned_memory(_PIECE) for _ in range(2)]
-            copied: list[Any] = [ready, ready]
+            copied: list[Any] = [None, None]
             for turn, start in enumerate(range(thread * _PIECE, len(source), n_threads * _PIECE)):
                 piece = source[start : start + _PIECE]
-                copied[turn % 2].synchronize()
+                if copied[turn % 2] is not None:
+                    copied[turn % 2].synchronize()
                 buffer = pinned[turn % 2]
                 np.frombuffer(buffer, dtype=np.uint8, count=len(piece))[:] = piece
                 cp.cuda.runtime.memcpyAsync(
