@@ -13,7 +13,8 @@ typedef unsigned long long u64;
 #define LANES 32
 #endif
 
-// One number for guide and count, ascending with the guide, then with the count; zeros come last. A thread takes an entry.
+// One number for guide and count, ascending with the guide, then with the count; zeros come last.
+// A thread takes an entry.
 extern "C" __global__ void make_keys(const Index* __restrict__ indices, const Count* __restrict__ counts, i64 n_entries,
                                      u64* __restrict__ keys) {
   const i64 entry = (i64)blockIdx.x * blockDim.x + threadIdx.x;
@@ -21,8 +22,8 @@ extern "C" __global__ void make_keys(const Index* __restrict__ indices, const Co
   keys[entry] = counts[entry] > 0 ? ((u64)indices[entry] << 32) | (u64)counts[entry] : ~(u64)0;
 }
 
-// The largest count of each cell and its guide, of several the smallest; 0 and -1 where nothing is counted. A warp takes
-// a cell.
+// The largest count of each cell and its guide, of several the smallest; 0 and -1 where nothing is counted.
+// A warp takes a cell.
 //   indptr   (n_cells + 1,): counted from indptr[0]
 extern "C" __global__ void largest_counts(const i64* __restrict__ indptr, const Index* __restrict__ indices,
                                           const Count* __restrict__ counts, i64 n_cells, i64* __restrict__ guides,

@@ -3,8 +3,8 @@
 //   loss(u) = -log prod over cells of [ w Normal(y; mean, std) + (1 - w) rate^y e^-rate / Gamma(y + 1) ] - log priors
 //   u = (log rate, mean, log std, logit w)
 //
-// With z = (y - mean) / std and r = P(Normal | y) all derivatives follow from moments of z: those of order 0 to 2 under
-// the weights cells * r, and of order 0 to 4 under cells * r * (1 - r).
+// With z = (y - mean) / std and r = P(Normal | y) all derivatives follow from moments of z: those of order 0 to 2
+// under the weights cells * r, and of order 0 to 4 under cells * r * (1 - r).
 // Layout. The distinct counts (bins) of all guides, one guide after another, from offsets[guide] on: y, log Gamma(y + 1)
 // and the number of cells, float64. A start leaves a Record; guide k of a launch has STARTS of them.
 // Thread map. `search`: a team of LANES lanes takes one start of one guide, its lanes the bins; all else every lane
@@ -67,11 +67,12 @@ __device__ __forceinline__ double upper(int i) {
 }
 __device__ __forceinline__ double clip(double x, int i) { return fmin(fmax(x, lower(i)), upper(i)); }
 
+// Every lane of the team gets the same bits: the compiler may not merge this addition with a product of one lane.
 __device__ __forceinline__ double team_sum(double x) {
 #if LANES > 1
   const unsigned team = ((LANES < 32 ? 1u << (LANES & 31) : 0u) - 1u) << ((threadIdx.x & 31) & ~(LANES - 1));
 #pragma unroll
-  for (int step = LANES / 2; step > 0; step >>= 1) x += __shfl_xor_sync(team, x, step);
+  for (int step = LANES / 2; step > 0; step >>= 1) x = __dadd_rn(x, __shfl_xor_sync(team, x, step));
 #endif
   return x;
 }
@@ -240,8 +241,8 @@ __device__ bool hold_bounds(const Point& at, double (&gradient)[4], double (&hes
   return at_bound;
 }
 
-// Move u downhill by damped Newton steps in the closed box, until the loss can fall no further. Returns STATIONARY for an
-// interior minimum of the loss, AT_BOUND for a minimum on the bounds, UNFINISHED when the steps were used up.
+// Move u downhill by damped Newton steps in the closed box, until the loss can fall no further. Returns STATIONARY for
+// an interior minimum of the loss, AT_BOUND for a minimum on the bounds, UNFINISHED when the steps were used up.
 //   loss, moments   those at u, before and after
 __device__ int polish(const Guide& guide, int max_steps, Point& at, double& loss, Moments& moments, int& n_steps) {
   double gradient[4], hessian[4][4], step[4];
@@ -301,7 +302,7 @@ __device__ int polish(const Guide& guide, int max_steps, Point& at, double& loss
 }
 
 // The bins of start number `start`: those of one window of the range of y, which begin at edges that cut it into equal
-// parts. Windows go from the top of the range down; where there are many distinct counts, low counts alone are left out.
+// parts. Windows go from the top down; where there are many distinct counts, windows of low counts alone are left out.
 __device__ bool window(const Guide& guide, int start, int& first, int& stop) {
   const int n_parts = guide.n_bins > MANY_VALUES ? PARTS_OF_MANY : PARTS_OF_FEW;
   const double lowest = guide.y[0], range = guide.y[guide.n_bins - 1] - lowest;
@@ -465,8 +466,8 @@ extern "C" __global__ void describe_guides(const double* __restrict__ y, const d
   total[guide] = sum_y;
 }
 
-// The smallest count 1, 2, ..., max whose log odds of the Normal exceed `log_odds`, NaN where there is none. A warp takes
-// a guide, its lanes neighbouring counts.
+// The smallest count 1, 2, ..., max whose log odds of the Normal exceed `log_odds`, NaN where there is none.
+// A warp takes a guide, its lanes neighbouring counts.
 //   parameters   (4, n_guides): rate, mean, std, weight of the Normal; NaN where not fitted
 extern "C" __global__ void thresholds(const double* __restrict__ parameters, const i64* __restrict__ max_counts,
                                       i64 n_guides, double log_odds, double* __restrict__ out) {

@@ -23,7 +23,7 @@ _NO_ARRAY = np.uint64(0)
 
 def is_on_host(matrix: Any) -> bool:
     """Tell whether a dense or CSR matrix is NumPy's or SciPy's."""
-    return isinstance(getattr(matrix, "indptr", matrix), np.ndarray)
+    return not isinstance(getattr(matrix, "indptr", matrix), cp.ndarray)
 
 
 class DeviceRows(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from ptg.kernels.contract.resources import Resources
 
-_PIECE = 16 << 20
+_PIECE = 4 << 20
 """Bytes of a pinned buffer; each thread has two of them."""
 
 _THREADS = 8
