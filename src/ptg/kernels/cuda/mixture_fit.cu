@@ -5,8 +5,8 @@
 //
 // With z = (y - mean) / std and r = P(Normal | y) all derivatives follow from moments of z: those of order 0 to 2
 // under the weights cells * r, and of order 0 to 4 under cells * r * (1 - r).
-// Layout. The distinct counts (bins) of all guides, one guide after another, from offsets[guide] on: y, log Gamma(y + 1)
-// and the number of cells, float64. A start leaves a Record; guide k of a launch has STARTS of them.
+// Layout. The distinct counts (bins) of all guides, one guide after another, from offsets[guide] on: y,
+// log Gamma(y + 1) and the number of cells, float64. A start leaves a Record; guide k of a launch has STARTS of them.
 // Thread map. `search`: a team of LANES lanes takes one start of one guide, its lanes the bins; all else every lane
 // computes alike. `choose`: a thread takes a guide and goes through its starts one after another as a CPU does: a start
 // that leads to a maximum known by then is dropped, here after the fact.

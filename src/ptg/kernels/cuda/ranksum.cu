@@ -54,8 +54,9 @@ extern "C" __global__ void gather_values(ROWS_PARAMETERS, const i64* __restrict_
 //   below_zero   twice the place of a zero among all controls of a gene
 //   twice        (n_groups, last_gene - first_gene)
 extern "C" __global__ void place_values(ROWS_PARAMETERS, const i64* __restrict__ cells,
-                                        const int* __restrict__ group_of, i64 n_cells, i64 n_control, int first_gene, int last_gene,
-                                        const i64* __restrict__ starts, const Value* __restrict__ ranked,
+                                        const int* __restrict__ group_of, i64 n_cells, i64 n_control,
+                                        int first_gene, int last_gene, const i64* __restrict__ starts,
+                                        const Value* __restrict__ ranked,
                                         const i64* __restrict__ below_zero, u64* twice) {
   const Rows rows = ROWS;
   i64 number;
