@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import anndata as ad
@@ -23,6 +24,11 @@ def small_screen(seed: int = 0, *, sparse: bool = True) -> ad.AnnData:
     Cells 0 and 1 have no perturbation label, and category "empty" has no cell. ``layers["counts"]`` holds raw counts,
     ``obsm["X_pca"]`` ten dimensions.
     """
+    return _make_small_screen(seed, sparse=sparse).copy()
+
+
+@cache
+def _make_small_screen(seed: int, *, sparse: bool) -> ad.AnnData:
     rng = np.random.default_rng(seed)
     labels = np.repeat(["NT", "A", "B", "C"], [90, 60, 50, 40])
     rng.shuffle(labels)

@@ -138,13 +138,23 @@ def test_same_bits_for_any_threads_and_memory(backend: str, layout: str, n_colum
     for w in (None, weights):
         a, b = (energy.pair_sums(cells, case.offsets, left, right, weights=w, resources=r) for r in (few, many))
         assert np.array_equal(a, b)
-    by_parts = [
-        energy.pair_sums(cells, case.offsets, left, right, weights=part, resources=few)
-        for part in (weights[:32], weights[32:])
-    ]
-    assert np.array_equal(
-        np.concatenate(by_parts), energy.pair_sums(cells, case.offsets, left, right, weights=weights, resources=many)
-    )
+    together = energy.pair_sums(cells, case.offsets, left, right, weights=weights, resources=many)
+    for draws in (slice(0, 1), slice(0, 5), slice(0, 32), slice(32, 40)):
+        part = energy.pair_sums(cells, case.offsets, left, right, weights=weights[draws], resources=few)
+        assert np.array_equal(part, together[draws])
+
+
+@pytest.mark.parametrize("layout", ["dense", "csr"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_cpu_products_see_centred_rows(layout: str, dtype: type) -> None:
+    """Far from zero, the norms would otherwise be so large that every distance is taken from a difference, slowly."""
+    from ptg.kernels.cpu.energy_rows import centred_rows
+
+    case = make_case([0, 500], 8, offset=1e4)
+    rows = centred_rows(in_layout(case.cells, layout, dtype), Resources())
+    block = rows.block(slice(0, 500), rows.panels[0]) * rows.unit
+    assert block.dtype == dtype
+    np.testing.assert_allclose(block, case.cells - case.cells.mean(0), atol=1e-2 if dtype == np.float32 else 1e-10)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -249,6 +249,21 @@ def test_targets_do_not_depend_on_threads_or_company() -> None:
     np.testing.assert_array_equal(call(second, PERTPY).posterior, together.posterior[60:67])
 
 
+def test_clusters_of_tied_scores_are_those_of_scikit_learn() -> None:
+    """Whole numbers around 0: scores fall exactly between two centres, where the first cluster wins."""
+    from ptg.kernels.cpu.perturbation_mixture import cluster_share
+
+    shares = set()
+    for seed in range(60):
+        x = np.random.default_rng(seed).permutation(np.repeat([-2.0, 0.0, 2.0], [3, 6, 3]))
+        draws = tuple(np.random.RandomState(seed).random_sample(3).tolist())
+        centres, _ = kmeans_plusplus(x[:, None], 2, random_state=seed)
+        labels = KMeans(2, init=centres, n_init=1, tol=1e-4).fit(x[:, None]).labels_
+        assert cluster_share(x, draws) == pytest.approx((labels == 0).mean())
+        shares.add((bool(centres[0] > centres[1]), tuple(np.sort(centres.ravel()).tolist())))
+    assert {(True, (-2.0, 2.0)), (False, (-2.0, 2.0))} <= shares  # both orders of centres with ties between them
+
+
 # --- axes and discriminants ---------------------------------------------------------------------------------------
 
 

@@ -80,8 +80,8 @@ def test_raw_counts_are_recognised(matrix, raw):
     assert looks_raw(matrix) is raw
 
 
-def test_papalexi_is_normalised_as_the_reference(reference):
-    golden = ad.read_h5ad(reference / "golden" / "expression.h5ad")
+def test_papalexi_is_normalised_as_the_reference(reference, papalexi):
+    golden = papalexi()
     raw = ad.read_h5ad(reference / "data" / "papalexi2021.h5ad")[golden.obs_names, golden.var_names]
     result = log_normalize(raw.X, raw.obs["n_umis_full"])
     assert np.array_equal(result.indices, golden.X.indices)

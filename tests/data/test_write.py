@@ -31,3 +31,21 @@ def test_all_is_written_at_the_end(screen):
         assert "score" not in screen.obs
     assert screen.obs["score"].sum() == screen.n_obs
     assert screen.uns["table"] == {"a": 1}
+
+
+def test_removals_happen_with_the_writes(screen):
+    with StagedWrites(screen) as staged:
+        staged.put("uns", "new", 1)
+        staged.remove("layers", "counts")
+        staged.remove("obsp", "was never there")
+        assert "counts" in screen.layers
+    assert "counts" not in screen.layers
+    assert screen.uns["new"] == 1
+
+
+def test_nothing_is_removed_when_a_write_fails(screen):
+    before = snapshot(screen)
+    with pytest.raises(ValueError, match="shape|length"), StagedWrites(screen) as staged:
+        staged.remove("layers", "counts")
+        staged.put("layers", "wrong", np.zeros((1, 1)))
+    assert_unchanged(screen, before)

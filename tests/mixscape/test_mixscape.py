@@ -15,10 +15,11 @@ import scipy.sparse as sp
 from tests.support import small_screen, snapshot
 
 import ptg
-from ptg.execute import settings
+from ptg.execute import open_run, settings
 from ptg.kernels.contract.projection import OK
 from ptg.mixscape import columns, tables
 from ptg.mixscape.screen import read_screen
+from ptg.mixscape.selection import Expression, MarkerRule, SelectAsSeurat, split_markers
 from ptg.mixscape.signature_source import LayerSignature
 
 
@@ -61,6 +62,7 @@ def test_classes_probabilities_and_table() -> None:
     classes, globally = adata.obs["mixscape_class"], adata.obs["mixscape_class_global"]
     posterior = adata.obs["mixscape_class_p_ko"]
     assert posterior.dtype == np.float64
+    assert {type(name) for name in classes} == {str, float} == {type(name) for name in globally}  # NaN without a label
     assert set(classes[labels == "NT"]) == {"NT"} == set(globally[labels == "NT"])
     assert set(classes[labels == "C"]) == {"C NP"}
     assert (posterior[~labels.isin(["A", "B"])] == 0).all()
@@ -331,3 +333,26 @@ def test_labels_of_any_type_are_accepted() -> None:
 def test_status_without_reason_is_success() -> None:
     assert tables.REASONS[OK] == ""
     assert math.isinf(ptg.mixscape.classify.FLAVORS["pertpy"].clip)
+
+
+def test_a_signature_without_differences_gives_a_reason_and_no_scores() -> None:
+    adata = signed_screen()
+    adata.layers["X_pert"] = np.zeros(adata.shape)
+    classified(adata)
+    assert adata.uns["mixscape"] == {}
+    reason = "its cells do not differ from the controls in the signature of its marker genes"
+    assert adata.uns["mixscape_targets"]["reason"].tolist()[:2] == [reason, reason]
+
+
+def test_seurat_asks_for_a_tenth_of_the_cells() -> None:
+    adata = signed_screen()
+    x = adata.X.toarray()[:, :8]
+    a_cells = np.flatnonzero(adata.obs["perturbation"] == "A")
+    for gene in (5, 6):  # expressed by 5 and 6 of 59 cells: 8 % and 10 %
+        x[:, gene] = 0.0
+        x[a_cells[:gene], gene] = 6.0
+    screen = read_screen(adata, "perturbation", "NT", None)
+    rule = MarkerRule("t-test", 1, 0.25, 1.0)
+    with open_run("test", device="cpu") as run:
+        found = split_markers(Expression(x, None, run), screen.whole(), screen.control, rule, SelectAsSeurat())
+    assert [gene in found[0].genes for gene in (5, 6)] == [False, True]

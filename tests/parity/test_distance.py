@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import anndata as ad
@@ -23,9 +24,9 @@ def folder(reference: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def stored(reference: Path) -> ad.AnnData:
+def stored(papalexi: Callable[[], ad.AnnData]) -> ad.AnnData:
     """The cells as stored: float32."""
-    return ad.read_h5ad(reference / "golden" / "expression.h5ad")
+    return papalexi()
 
 
 @pytest.fixture(scope="module")

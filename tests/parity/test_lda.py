@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ MODES = {"nn_exact": {"use_rep": "X_pca"}, "split_by": {"ref_selection_mode": "s
 
 @pytest.mark.parametrize("dense", [False, True], ids=["sparse", "dense"])
 @pytest.mark.parametrize("mode", list(MODES))
-def test_coordinates_equal_pertpy_up_to_signs(mode: str, dense: bool, reference: Path) -> None:
-    adata = ad.read_h5ad(reference / "golden" / "expression.h5ad")
+def test_coordinates_equal_pertpy_up_to_signs(
+    mode: str, dense: bool, reference: Path, papalexi: Callable[[], ad.AnnData]
+) -> None:
+    adata = papalexi()
     adata.X = sp.csr_matrix(adata.X).astype(np.float64)
     if dense:
         adata.X = adata.X.toarray()

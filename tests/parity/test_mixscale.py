@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ MODES = {"nn_exact": {"use_rep": "X_pca"}, "split_by": {"ref_selection_mode": "s
 
 
 @pytest.fixture(scope="module", params=list(MODES))
-def signed(request: pytest.FixtureRequest, reference: Path) -> tuple[str, ad.AnnData, pd.DataFrame]:
-    adata = ad.read_h5ad(reference / "golden" / "expression.h5ad")
+def signed(
+    request: pytest.FixtureRequest, reference: Path, papalexi: Callable[[], ad.AnnData]
+) -> tuple[str, ad.AnnData, pd.DataFrame]:
+    adata = papalexi()
     adata.X = sp.csr_matrix(adata.X).astype(np.float64)
     options: dict[str, Any] = MODES[request.param]
     ptg.Mixscale().perturbation_signature(adata, "perturbation", "NT", split_by="replicate", **options)

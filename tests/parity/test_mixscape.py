@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ MODES = {"nn_exact": {"use_rep": "X_pca"}, "split_by": {"ref_selection_mode": "s
 
 
 @pytest.fixture(scope="module")
-def expression(reference: Path) -> ad.AnnData:
-    adata = ad.read_h5ad(reference / "golden" / "expression.h5ad")
+def expression(papalexi: Callable[[], ad.AnnData]) -> ad.AnnData:
+    adata = papalexi()
     adata.X = sp.csr_matrix(adata.X).astype(np.float64)
     return adata
 

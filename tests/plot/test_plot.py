@@ -134,7 +134,7 @@ def test_mixscape_barplot_by_guide_keeps_guides_of_a_target_together(mixed, ax):
 def test_rows_beyond_the_limit_are_counted(mixed, ax):
     plot.mixscape_barplot(mixed, "gene", "NT", max_rows=1, ax=ax)
     assert y_labels(ax) == ["A"]
-    assert "1 more targets not shown" in texts(ax)
+    assert "1 more target not shown" in texts(ax)
 
 
 def test_perturbation_score_has_one_density_of_area_one_for_each_kind(mixed, ax):
@@ -194,7 +194,7 @@ def test_distances_are_sorted_with_intervals(ax):
 def test_distances_without_variance_are_points(ax):
     plot.distances_to_control(pd.Series({"b": 1.0, "a": 3.0, "c": -0.1}), max_rows=2, ax=ax)
     assert y_labels(ax) == ["a", "b"]
-    assert "1 more groups not shown" in texts(ax)
+    assert "1 more group not shown" in texts(ax)
     assert ax.get_lines()[1].get_xdata().tolist() == [3.0, 1.0]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -21,11 +22,11 @@ MANIFEST = "run.json"
 
 def read_h5ad(path: Path, option: str) -> AnnData:
     """Read an AnnData file, or raise an InputError that names the option and the path."""
-    import anndata
-
     if not path.is_file():
         found = "is a folder" if path.is_dir() else "does not exist"
         raise InputError(f"{option} {str(path)!r} {found}. Pass an .h5ad file.")
+    import anndata
+
     try:
         return _with_plain_strings(anndata.read_h5ad(path))
     except PermissionError as error:
@@ -48,8 +49,8 @@ def _with_plain_strings(adata: AnnData) -> AnnData:
 
 def _reason(error: BaseException) -> str:
     """Say what went wrong in a few words."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
 
@@ -103,10 +104,22 @@ class OutputFolder:
         files = sorted(path.relative_to(self._staging) for path in self._staging.rglob("*") if path.is_file())
         for name in _files_of(self.path / MANIFEST):
             (self.path / name).unlink(missing_ok=True)
-        # The manifest goes last: where it is, everything is.
-        for name in sorted(files, key=lambda file: file.name == MANIFEST):
-            (self.path / name).parent.mkdir(parents=True, exist_ok=True)
-            (self._staging / name).replace(self.path / name)
+        placed: list[Path] = []
+        try:
+            # The manifest goes last: where it is, everything is.
+            for name in sorted(files, key=lambda file: file.name == MANIFEST):
+                placed.append(self.path / name)
+                placed[-1].parent.mkdir(parents=True, exist_ok=True)
+                (self._staging / name).replace(placed[-1])
+        except BaseException:
+            self._take_back(placed)
+            raise
+
+    def _take_back(self, placed: list[Path]) -> None:
+        for path in placed:
+            path.unlink(missing_ok=True)
+            if path.parent != self.path and path.parent.is_dir() and not any(path.parent.iterdir()):
+                path.parent.rmdir()
 
     def _clean_up(self) -> None:
         if self._staging != self.path:

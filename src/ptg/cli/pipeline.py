@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from ptg.cli.describe import describe_defaults, describe_inputs, describe_parameters, installed_versions
 from ptg.cli.journal import Journal, Listener
 from ptg.cli.prepare import (
     assign_labels,
@@ -118,6 +119,7 @@ def analyse_screen(
         distances=distances,
         inputs=inputs,
         parameters=describe_parameters(settings, guides is not None),
+        defaults=describe_defaults(distances.metric, guides is not None),
         notes=journal.notes,
         seconds=journal.seconds,
         versions=installed_versions(),
@@ -267,31 +269,4 @@ def measure_distances(screen: AnnData, settings: ScreenSettings, journal: Journa
     with journal.step("Pairwise distances") as step:
         pairwise = cast("pd.DataFrame", distance.pairwise(screen, key, **show))
         step.remark = f"{len(pairwise):,} x {len(pairwise):,} groups"
-    return DistanceResults(settings.metric, table, pairwise, settings.n_bootstrap)
-
-
-def describe_inputs(rna: AnnData, guides: AnnData | None) -> dict[str, str]:
-    """Say what went in."""
-    inputs = {"Expression": f"{rna.n_obs:,} cells x {rna.n_vars:,} genes"}
-    if guides is not None:
-        inputs["Guides"] = f"{guides.n_obs:,} cells x {guides.n_vars:,} guides"
-    return inputs
-
-
-def describe_parameters(settings: ScreenSettings, from_guides: bool) -> dict[str, str]:
-    """Every parameter with its value, those left at the tools' defaults included."""
-    values = {name: "none" if value is None else str(value) for name, value in asdict(settings).items()}
-    if not from_guides:
-        values.pop("guide_target")
-    values["labels"] = "assigned guides (Poisson-Gaussian mixture)" if from_guides else "given in the expression file"
-    values["normalisation target_sum"] = "10000 counts per cell, natural log1p"
-    return values
-
-
-def installed_versions() -> dict[str, str]:
-    """Versions of ptg and of the packages that its numbers depend on."""
-    import platform
-    from importlib.metadata import version
-
-    names = ("ptg", "numpy", "scipy", "pandas", "anndata", "scikit-learn", "numba")
-    return {**{name: version(name) for name in names}, "python": platform.python_version()}
+    return DistanceResults(distance.metric, table, pairwise, settings.n_bootstrap)

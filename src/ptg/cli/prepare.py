@@ -10,6 +10,7 @@ import scipy.sparse as sp
 
 from ptg.cli.journal import Journal
 from ptg.data import InputError, listed, log_normalize, looks_raw, not_found, read_labels, read_matrix, read_obs
+from ptg.plot.style import counted
 from ptg.report.results import GuideResults
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def match_cells(rna: AnnData, guides: AnnData, journal: Journal) -> tuple[AnnDat
         for name, adata in {"expression": rna, "guide": guides}.items():
             missing = adata.n_obs - len(shared)
             if missing:
-                step.note(f"{missing:,} cells are in the {name} file only and were left out.")
+                step.note(f"Left out: {counted(missing, 'cell')} in the {name} file only.")
         step.remark = f"{len(shared):,} cells have both expression and guide counts"
         return rna[shared].copy(), guides[shared].copy()
 
@@ -96,7 +97,7 @@ def keep_labelled_cells(rna: AnnData, key: str, journal: Journal) -> AnnData:
         codes, names = read_labels(rna, key, argument="perturbation")
         labelled = codes >= 0
         if not labelled.all():
-            step.note(f"{int((~labelled).sum()):,} cells without a label in {key!r} were left out.")
+            step.note(f"Left out: {counted(int((~labelled).sum()), 'cell')} without a label in {key!r}.")
         screen = rna[labelled].copy()
         screen.obs[key] = pd.Categorical.from_codes(codes[labelled], pd.Index([str(name) for name in names]))
         step.remark = f"{screen.n_obs:,} cells in {len(names):,} groups"
@@ -111,7 +112,7 @@ def drop_empty_cells(screen: AnnData, size_factor: str | None, journal: Journal)
     if not empty.any():
         return screen
     with journal.step("Empty cells") as step:
-        step.note(f"{int(empty.sum()):,} cells without a single RNA count were left out.")
+        step.note(f"Left out: {counted(int(empty.sum()), 'cell')} without a single RNA count.")
         step.remark = f"{int(empty.sum()):,} left out"
         return screen[~empty].copy()
 

@@ -51,4 +51,5 @@ def run(
             **results.inputs,
         }
         write_results(results, folder, title=f"Perturbation screen: {rna.name}")
-    typer.echo(f"Report: {out / 'report.html'}")
+    if not quiet:
+        typer.echo(f"Report: {out / 'report.html'}")

@@ -22,11 +22,11 @@ def simulate(
 ) -> None:
     """Draw a screen with known truth; write rna.h5ad and guides.h5ad."""
     from ptg.cli.files import OutputFolder
-    from ptg.cli.write import write_h5ad
+    from ptg.cli.hdf5 import write_h5ad
     from ptg.datasets import simulate_screen
 
     rna, guides = simulate_screen(n_cells, n_genes, n_targets, guides_per_target, seed=seed)
     with OutputFolder(out) as folder:
-        write_h5ad(rna, folder, "rna.h5ad")
-        write_h5ad(guides, folder, "guides.h5ad")
+        write_h5ad(rna, folder.new_file("rna.h5ad"))
+        write_h5ad(guides, folder.new_file("guides.h5ad"))
     typer.echo(f"Wrote {out / 'rna.h5ad'} and {out / 'guides.h5ad'}")

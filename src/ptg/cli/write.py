@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ptg.cli.files import MANIFEST, OutputFolder
+from ptg.cli.hdf5 import write_h5ad
 from ptg.report import tables
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def write_results(results: ScreenResults, folder: OutputFolder, *, title: str) -
     from ptg.report.figures import draw_pictures
 
     _leave_out_large_signature(results)
-    write_h5ad(results.screen, folder, "screen.h5ad")
+    write_h5ad(results.screen, folder.new_file("screen.h5ad"))
     for name, table in result_tables(results).items():
         table.to_csv(folder.new_file(f"tables/{name}.csv"), index=name == "pairwise_distances")
     pictures = draw_pictures(results)
@@ -57,7 +58,7 @@ def write_mixscape(screen: AnnData, settings: ScreenSettings, folder: OutputFold
     """Write what ``ptg mixscape`` leaves."""
     from ptg.report.figures import draw_mixscape_pictures
 
-    write_h5ad(screen, folder, "screen.h5ad")
+    write_h5ad(screen, folder.new_file("screen.h5ad"))
     columns = [name for name in (settings.perturbation, settings.replicate) if name is not None]
     tables.target_table(screen, settings.perturbation).to_csv(folder.new_file("targets.csv"), index=False)
     tables.cell_table(screen, columns).to_csv(folder.new_file("cells.csv"), index=False)
@@ -68,7 +69,7 @@ def write_assignment(guides: AnnData, folder: OutputFolder) -> int:
     """Write what ``ptg guides`` leaves; return the number of cells with a guide."""
     from ptg.report.figures import draw_guide_pictures
 
-    write_h5ad(guides, folder, "guides.h5ad")
+    write_h5ad(guides, folder.new_file("guides.h5ad"))
     cells = tables.assignment_table(guides)
     cells.to_csv(folder.new_file("cells.csv"), index=False)
     guides.var.rename_axis("guide").to_csv(folder.new_file("guides.csv"))
@@ -92,11 +93,6 @@ def _leave_out_large_signature(results: ScreenResults) -> None:
         results.notes.append(Note("Files", text))
 
 
-def write_h5ad(adata: AnnData, folder: OutputFolder, name: str) -> None:
-    """Write an AnnData file."""
-    adata.write_h5ad(folder.new_file(name))
-
-
 def _write_manifest(results: ScreenResults, folder: OutputFolder) -> list[str]:
     """Write what was run and which files it left, for machines."""
     manifest = folder.new_file(MANIFEST)
@@ -105,6 +101,7 @@ def _write_manifest(results: ScreenResults, folder: OutputFolder) -> list[str]:
     record = {
         "inputs": results.inputs,
         "parameters": results.parameters,
+        "defaults": results.defaults,
         "versions": results.versions,
         "seconds": {step: round(seconds, 3) for step, seconds in results.seconds.items()},
         "notes": [{"step": note.step, "text": note.text} for note in results.notes],

@@ -51,7 +51,8 @@ def create_contrasts(
     check_references(references, groupby, names[0])
     allowed = _allowed(groups, groupby, names[0])
     reference_codes = {names[0].index(reference) for reference in references}
-    present = np.unique(codes[(codes >= 0).all(axis=1)], axis=0)
+    keys = np.unique(_combine(codes, names))
+    present = np.transpose(_separate(keys[keys >= 0], names))
     is_target = np.isin(present[:, 0], [code for code in allowed if code not in reference_codes])
     rows = []
     for code in sorted(reference_codes):
@@ -78,20 +79,12 @@ def resolve_contrasts(adata: AnnData, contrasts: pd.DataFrame) -> ResolvedContra
     for i, column in enumerate([groupby, *split_columns]):
         wanted[:, :, i] = _codes_of(contrasts[column], column, names[i])
     wanted[1, :, 0] = _codes_of(contrasts[_REFERENCE], groupby, names[0])
-    labelled = (codes >= 0).all(axis=1)
-    combinations, number = np.unique(
-        np.concatenate([wanted.reshape(-1, codes.shape[1]), codes[labelled]]), axis=0, return_inverse=True
-    )
-    asked, found = number[: 2 * len(contrasts)], number[2 * len(contrasts) :]
-    has_cells = np.bincount(found, minlength=len(combinations)) > 0
-    is_asked = np.zeros(len(combinations), dtype=bool)
-    is_asked[asked] = True
-    renumbered = np.where(has_cells & is_asked, np.cumsum(has_cells & is_asked) - 1, -1)
-    cell_codes = np.full(len(codes), -1, dtype=np.int64)
-    cell_codes[labelled] = renumbered[found]
-    labels = [_describe(row, names) for row in combinations[has_cells & is_asked]]
-    left, right = renumbered[asked].reshape(2, -1)
-    return ResolvedContrasts(groups_from_codes(cell_codes, labels), left, right)
+    key_of_cell = _combine(codes, names)
+    asked = _combine(wanted.reshape(-1, codes.shape[1]), names)
+    keys = np.intersect1d(asked, key_of_cell)
+    labels = [_describe(row, names) for row in np.transpose(_separate(keys, names))]
+    left, right = _position(asked, keys).reshape(2, -1)
+    return ResolvedContrasts(groups_from_codes(_position(key_of_cell, keys), labels), left, right)
 
 
 def check_references(references: list[Any], groupby: str, names: list[Any]) -> None:
@@ -153,6 +146,24 @@ def _read_columns(
     arguments = [argument] * len(columns) if argument else ["groupby"] + ["split_by"] * (len(columns) - 1)
     read = [read_labels(adata, column, argument=name) for column, name in zip(columns, arguments, strict=True)]
     return np.stack([codes for codes, _ in read], axis=1), [names for _, names in read]
+
+
+def _combine(codes: NDArray[np.int64], names: list[list[Any]]) -> NDArray[np.int64]:
+    """Turn the codes of several columns, (n, n_columns), into one number each; -1 where one is missing."""
+    keys = np.full(len(codes), -1, dtype=np.int64)
+    complete = (codes >= 0).all(axis=1)
+    keys[complete] = np.ravel_multi_index(tuple(codes[complete].T), [len(labels) for labels in names])
+    return keys
+
+
+def _separate(keys: NDArray[np.int64], names: list[list[Any]]) -> tuple[NDArray[np.intp], ...]:
+    """Undo `_combine`, a column at a time."""
+    return np.unravel_index(keys, [len(labels) for labels in names])
+
+
+def _position(values: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Find values among sorted keys; -1 where they are not."""
+    return np.where(np.isin(values, keys), np.searchsorted(keys, values), -1)
 
 
 def _allowed(groups: Iterable[Any] | None, groupby: str, names: list[Any]) -> list[int]:

@@ -155,6 +155,11 @@ class Distance:
         Returns
         -------
         MeanVar: mean and population variance (divided by `n_bootstrap`) of the distance.
+
+        Notes
+        -----
+        A resample holds some cells more than once, at distance 0 of each other. The mean over resamples of the unbiased
+        energy distance is therefore near the biased one; the distance itself is what the other methods return.
         """
         values = self._of_two(X, Y, _check_bootstrap(True, n_bootstrap, random_state))
         assert values.variances is not None

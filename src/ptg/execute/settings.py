@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from ptg.data import InputError, check_integer
 
@@ -15,10 +16,15 @@ def _available_threads() -> int:
 
 
 def available_memory() -> int:
-    """Return the bytes of memory that are free now, or a cautious guess where the platform does not say."""
+    """Return the bytes that can be allocated now, or a cautious guess where the platform does not say.
+
+    Memory that only caches files counts: after reading a large file little else is left of a Linux machine's.
+    """
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-    except (AttributeError, OSError, ValueError):  # not on this platform
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        kibibytes = next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+        return int(kibibytes) << 10
+    except (OSError, StopIteration, ValueError):  # not Linux
         return 4 << 30
 
 

@@ -48,6 +48,7 @@ class GuideAssignment:
     ['A', 'B', 'Negative']
     """
 
+    @entry_point
     def __init__(self, *, device: str | None = None) -> None:
         resolve_backend(device)
         self.device = device

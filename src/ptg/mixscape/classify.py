@@ -217,8 +217,9 @@ class _Classes:
         return self._series(codes, names, index)
 
     def _series(self, codes: NDArray[np.int64], names: list[str], index: pd.Index[Any]) -> pd.Series[Any]:
-        labels = pd.Categorical.from_codes(np.where(self._labelled, codes, -1), categories=pd.Index(names))
-        return pd.Series(labels.remove_unused_categories(), index=index)
+        # Text, not categories: as in pertpy, whose plots would ask for a colour for every category there is.
+        labels = np.array([*names, np.nan], dtype=object)
+        return pd.Series(labels[np.where(self._labelled, codes, -1)], index=index)
 
 
 def _classify_split(

@@ -53,11 +53,12 @@ class Comparison:
     def means(self) -> NDArray[np.float64]:
         """Mean of every gene in every target, and in the control (last); (n_targets + 1, n_genes)."""
         kernels, resources = self.run.kernels.moments, self.run.resources
-        sums = [
-            kernels.group_sums(cells, offsets, resources=resources) / np.diff(offsets)[:, None]
-            for cells, offsets in self._batches()
-        ]
-        return np.concatenate(sums)
+        with np.errstate(invalid="ignore"):  # a group without cells has no mean
+            means = [
+                kernels.group_sums(cells, offsets, resources=resources) / np.diff(offsets)[:, None]
+                for cells, offsets in self._batches()
+            ]
+        return np.concatenate(means)
 
     def moments(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Means and variances (n - 1), laid out as `means`."""
@@ -89,12 +90,13 @@ Tested: TypeAlias = "tuple[NDArray[np.float64], NDArray[np.float64] | None, NDAr
 
 def _wilcoxon(comparison: Comparison) -> Tested:
     """Rank-sum test by its normal approximation, without continuity or tie correction."""
-    u = comparison.run.kernels.ranksum.u_statistics(
+    z = comparison.run.kernels.ranksum.u_statistics(
         comparison.matrix, comparison.order, comparison.offsets, comparison.control, resources=comparison.run.resources
     )
     n, m = comparison.sizes.astype(np.float64), float(len(comparison.control))
     with np.errstate(invalid="ignore"):
-        z = (u - n * m / 2.0) / np.sqrt(n * m * (n + m + 1.0) / 12.0)
+        z -= n * m / 2.0
+        z /= np.sqrt(n * m * (n + m + 1.0) / 12.0)
     return z, 2.0 * special.ndtr(-np.abs(z)), comparison.means()
 
 

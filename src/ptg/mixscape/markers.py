@@ -145,8 +145,8 @@ def rank_genes(
 
 def _log_fold_changes(means: NDArray[np.float64], log_base: float | None) -> NDArray[np.float64]:
     """Compare each row of mean logs with the last one, the control's."""
-    levels = np.expm1(means if log_base is None else means * np.log(log_base)) + 1e-9
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(all="ignore"):  # levels beyond floating point, as of raw counts, have no fold change: NaN
+        levels = np.expm1(means if log_base is None else means * np.log(log_base)) + 1e-9
         changes: NDArray[np.float64] = np.log2(levels[:-1] / levels[-1])
     return changes
 

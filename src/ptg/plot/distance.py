@@ -86,7 +86,7 @@ def distances_to_control(
         label += " (bars: ± 1.96 bootstrap s.d.)"
     ax.set_xlabel(label)
     tidy(ax, grid="x")
-    label_rows(ax, [shorten(name) for name in kept.index], left_out=len(shown) - len(kept), what="groups")
+    label_rows(ax, [shorten(name) for name in kept.index], left_out=len(shown) - len(kept), what="group")
     return ax
 
 

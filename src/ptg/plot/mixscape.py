@@ -93,7 +93,7 @@ def mixscape_barplot(
     ax.set_xlabel(f"Share of the {'guide' if guide_key else 'target'}'s cells")
     tidy(ax)
     names = [shorten(name) for name in kept.index]
-    label_rows(ax, names, left_out=len(shares) - len(kept), what="guides" if guide_key else "targets")
+    label_rows(ax, names, left_out=len(shares) - len(kept), what="guide" if guide_key else "target")
     legend_above(ax)
     return ax
 
@@ -157,9 +157,9 @@ def perturbation_score(
 
     Returns
     -------
-    The Axes: one density (area 1, Gaussian kernel) for each kind of cells, with their number; the control's is that of
-    the sample which mixscape keeps. The score is the projection on the target's
-    direction, scaled so that the target's mean is 1 above the control's.
+    The Axes: one density (area 1, Gaussian kernel) for each kind of cells, with their number; the control's density is
+    that of the sample which mixscape keeps. The score is the projection on the target's direction, scaled so that the
+    target's mean is 1 above the control's.
 
     Raises
     ------
@@ -183,11 +183,8 @@ def perturbation_score(
         if chosen.any():
             density = _density(values[chosen], grid)
             ax.fill_between(grid, density, color=color, alpha=0.25, linewidth=0)
-            cells = int(chosen.sum())
-            label = (
-                f"{name} (sample of {cells:,})" if name == "control" and cells < n_control else f"{name} ({cells:,})"
-            )
-            ax.plot(grid, density, color=color, linewidth=1.8, label=label)
+            cells = n_control if name == "control" else int(chosen.sum())
+            ax.plot(grid, density, color=color, linewidth=1.8, label=f"{name} ({cells:,})")
     ax.set_title(shorten(target), loc="left", fontweight="bold", pad=20)
     ax.set_xlabel("Perturbation score")
     ax.set_ylabel("Density of cells")

@@ -62,7 +62,7 @@ def label_rows(ax: Axes, names: list[str], *, left_out: int, what: str) -> None:
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
     if left_out:
-        note = f"{left_out:,} more {what} not shown"
+        note = f"{counted(left_out, f'more {what}')} not shown"
         ax.annotate(note, (1.0, 1.0), (0, 4), xycoords="axes fraction", textcoords="offset points", **faint("right"))
 
 
@@ -127,6 +127,17 @@ def say_nothing_to_show(ax: Axes, message: str) -> Axes:
     ax.set_axis_off()
     ax.text(0.5, 0.5, message, transform=ax.transAxes, va="center", **faint("center"))
     return ax
+
+
+def counted(number: int, noun: str) -> str:
+    """Write a number with its noun.
+
+    Examples
+    --------
+    >>> counted(1, "cell"), counted(2000, "cell")
+    ('1 cell', '2,000 cells')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def shorten(name: object, length: int = 28) -> str:

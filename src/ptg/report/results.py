@@ -79,7 +79,9 @@ class ScreenResults:
     inputs
         What went in: a description and a value each.
     parameters
-        Every parameter of the analysis.
+        What was chosen for the analysis.
+    defaults
+        The defaults that its steps were run with.
     notes
         What was skipped, decided or warned about.
     seconds
@@ -96,6 +98,7 @@ class ScreenResults:
     distances: DistanceResults
     inputs: dict[str, str]
     parameters: dict[str, str]
+    defaults: dict[str, str]
     notes: list[Note] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)

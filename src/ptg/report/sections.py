@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from ptg.plot.style import counted
 from ptg.report import html
 from ptg.report.figures import metric_name
 from ptg.report.tables import distance_table, guide_table, target_table
@@ -126,7 +127,9 @@ def guide_assignment(content: Content) -> str:
         reasons = unfitted["reason"].replace("", "no interior optimum").value_counts()
         listed = "; ".join(f"{count:,} x {reason}" for reason, count in reasons.items())
         names = ", ".join(unfitted["guide"].head(12)) + (", ..." if len(unfitted) > 12 else "")
-        text += html.notes([(f"{len(unfitted):,} guides without threshold ({names})", f"no cell has them. {listed}.")])
+        text += html.notes(
+            [(f"{counted(len(unfitted), 'guide')} without threshold ({names})", f"no cell has them. {listed}.")]
+        )
     return text
 
 
@@ -237,12 +240,15 @@ def skipped(content: Content) -> str:
 def how_it_was_made(content: Content) -> str:
     """Parameters, versions and run times."""
     results = content.results
-    seconds = results.seconds
+    seconds = {**results.seconds, "all steps": sum(results.seconds.values())}
+    blocks: dict[str, dict[str, str]] = {
+        "Parameters": results.parameters,
+        "Versions": results.versions,
+        "Run time": {step: f"{time:.1f} s" for step, time in seconds.items()},
+        "Defaults of the steps": results.defaults,
+    }
     parts = []
-    for title, values in {"Parameters": results.parameters, "Versions": results.versions}.items():
+    for title, values in blocks.items():
         frame = pd.DataFrame({"name": list(values), "value": list(values.values())})
         parts.append(f"<div><h3>{title}</h3>{html.table(frame, more_in='run.json')}</div>")
-    times = pd.DataFrame({"step": [*seconds, "all steps"], "seconds": [*seconds.values(), sum(seconds.values())]})
-    table = html.table(times, more_in="run.json", formats={"seconds": ".1f"})
-    parts.append(f"<div><h3>Run time</h3>{table}</div>")
     return f'<div class="columns">{"".join(parts)}</div>'

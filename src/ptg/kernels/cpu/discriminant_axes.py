@@ -189,23 +189,38 @@ def discriminants(
     matrix: Any, codes: NDArray[Any], axes: NDArray[Any], *, tol: float, resources: Resources
 ) -> Discriminants:
     """Linear discriminants of ``matrix @ axes``; see the contract."""
-    n_cells = matrix.shape[0]
     counts = np.bincount(codes)
-    means = _class_sums(matrix, codes, len(counts)) / counts[:, None] @ axes
+
+    def class_means(_: int) -> NDArray[Any]:
+        return np.asarray(_class_sums(matrix, codes, len(counts)) / counts[:, None] @ axes)
+
+    # Single tasks keep BLAS to one thread: small products are faster so, and always have the same bits.
+    (means,) = run_tasks(class_means, [0], resources)
     triangle = _within_triangle(matrix, codes, axes, means, resources)
+    ((loadings, gene_loadings, centre),) = run_tasks(
+        lambda _: _solve(triangle, means, counts, axes, tol), [0], resources
+    )
+    starts = range(0, matrix.shape[0], _BLOCK)
+    blocks = run_tasks(lambda start: _rows(matrix, start) @ gene_loadings - centre, starts, resources)
+    return Discriminants(np.concatenate(blocks), loadings)
+
+
+def _solve(
+    triangle: NDArray[Any], means: NDArray[Any], counts: NDArray[Any], axes: NDArray[Any], tol: float
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Find the loadings of axes and genes, and the coordinates of the mean, by scikit-learn's two decompositions."""
+    n_cells = counts.sum()
     deviation = np.sqrt((triangle**2).sum(0) / n_cells)
     deviation[deviation == 0.0] = 1.0
     _, within, rotation = np.linalg.svd(triangle / deviation / np.sqrt(n_cells), full_matrices=False)
     kept = int(np.count_nonzero(within > tol))
     scalings = (rotation[:kept] / deviation).T / within[:kept]
-    centre = counts / n_cells @ means
-    spread = np.sqrt(counts / max(len(counts) - 1, 1))[:, None] * (means - centre) @ scalings
+    mean = counts / n_cells @ means
+    spread = np.sqrt(counts / max(len(counts) - 1, 1))[:, None] * (means - mean) @ scalings
     _, between, rotation = np.linalg.svd(spread, full_matrices=False)
     kept = min(int(np.count_nonzero(between > tol * between.max(initial=0.0))), len(counts) - 1)
     loadings = _signed(scalings @ rotation[:kept].T)
-    gene_loadings = axes @ loadings
-    blocks = [_rows(matrix, start) @ gene_loadings for start in range(0, n_cells, _BLOCK)]
-    return Discriminants(np.concatenate(blocks) - centre @ loadings, loadings)
+    return loadings, axes @ loadings, mean @ loadings
 
 
 def _rows(matrix: Any, start: int) -> Any:
@@ -240,7 +255,7 @@ def _within_triangle(
             triangle = _triangle([triangle, residual])
         return triangle
 
-    return _triangle(run_tasks(one, folds, resources))
+    return run_tasks(_triangle, [run_tasks(one, folds, resources)], resources)[0]
 
 
 def _triangle(parts: list[NDArray[Any]]) -> NDArray[Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ptg.kernels.cpu.moments import group_sums
+from ptg.kernels.cpu.products import aligned_empty
 from ptg.kernels.cpu.threads import jit
 
 if TYPE_CHECKING:
@@ -49,6 +50,13 @@ class Rows(ABC):
     def block(self, rows: slice, panel: slice) -> NDArray[Any]:
         """Return rows, centred and scaled, in C order and the dtype of the cells."""
 
+    def columns(self, cells: slice, panel: slice) -> NDArray[Any]:
+        """Return the transpose of a block, in C order from a cache line on."""
+        block = self.block(cells, panel)
+        transposed = aligned_empty((block.shape[1], block.shape[0]), block.dtype)
+        transposed[...] = block.T
+        return transposed
+
     @abstractmethod
     def replace(self, distances: NDArray[Any], rows: slice, columns: slice, close: NDArray[np.int64]) -> None:
         """Overwrite the distances at flat positions `close` of a block with exact ones."""
@@ -62,7 +70,8 @@ class _DenseRows(Rows):
         self._cells = cells
         # Each block is needed many times; where memory allows, all are made once.
         self._all: NDArray[Any] | None = None
-        if len(self.panels) == 1 and 2 * cells.nbytes <= resources.memory:
+        self._transposed: dict[int, NDArray[Any]] = {}
+        if len(self.panels) == 1 and 3 * cells.nbytes <= resources.memory:
             self._all = self._centred(slice(None), slice(None))
 
     def _centred(self, rows: slice, panel: slice) -> NDArray[Any]:
@@ -72,6 +81,13 @@ class _DenseRows(Rows):
 
     def block(self, rows: slice, panel: slice) -> NDArray[Any]:
         return self._centred(rows, panel) if self._all is None else self._all[rows]
+
+    def columns(self, cells: slice, panel: slice) -> NDArray[Any]:
+        if self._all is None:
+            return super().columns(cells, panel)
+        if cells.start not in self._transposed:  # two threads at worst make the same one
+            self._transposed[cells.start] = super().columns(cells, panel)
+        return self._transposed[cells.start]
 
     def replace(self, distances: NDArray[Any], rows: slice, columns: slice, close: NDArray[np.int64]) -> None:
         _replace_dense(distances, self._cells[rows], self._cells[columns], close, 1.0 / self.unit)

@@ -49,14 +49,14 @@ def wanted_blocks(group_range, keys, offsets, block):  # type: ignore[no-untyped
 
 
 @jit
-def find_wanted(row_groups, column_groups, keys, n_groups, diagonal):  # type: ignore[no-untyped-def]
+def find_wanted(row_groups, column_groups, keys, n_groups):  # type: ignore[no-untyped-def]
     """Return the position in `keys` of every (row group, column group), -1 where the pair is not wanted.
 
-    In a tile on the diagonal, the half below it repeats the other.
+    Keys name the lower group first: what lies below the diagonal is never found, and not counted twice.
     """
     found = np.full((row_groups.size, column_groups.size), -1, np.int64)
     for a in range(row_groups.size):
-        for b in range(a if diagonal else 0, column_groups.size):
+        for b in range(column_groups.size):
             key = row_groups[a] * n_groups + column_groups[b]
             position = np.searchsorted(keys, key)
             if position < keys.size and keys[position] == key:

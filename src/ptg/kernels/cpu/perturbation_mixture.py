@@ -44,18 +44,18 @@ def _two_centres(x: NDArray[Any], draws: tuple[float, float, float]) -> tuple[fl
 
 
 @jit
-def _split(x: Any, middle: float, ties_up: bool, mean: float) -> Any:
-    """Count the cells above the middle; the sums of ``x - mean`` above and below it."""
+def _split(x: Any, middle: float, mean: float) -> Any:
+    """Count the cells above the middle; the sums of ``x - mean`` above and below it. Without branches, for speed."""
     n_upper = 0
     upper = 0.0
-    lower = 0.0
+    total = 0.0
     for i in range(x.size):
-        if x[i] > middle or (ties_up and x[i] == middle):
-            n_upper += 1
-            upper += x[i] - mean
-        else:
-            lower += x[i] - mean
-    return n_upper, upper, lower
+        is_upper = x[i] > middle
+        away = x[i] - mean
+        n_upper += is_upper
+        upper += away * is_upper
+        total += away
+    return n_upper, upper, total - upper
 
 
 def cluster_share(x: NDArray[Any], draws: tuple[float, float, float]) -> float:
@@ -66,8 +66,9 @@ def cluster_share(x: NDArray[Any], draws: tuple[float, float, float]) -> float:
     first_is_high = first > second
     n_upper, n_before, settled = 0, -1, False
     for _ in range(_LLOYD_STEPS):
+        middle = 0.5 * (low + high)
         # The first centre wins ties, whichever side it is on.
-        n_upper, upper, lower = _split(x, 0.5 * (low + high), first_is_high, mean)
+        n_upper, upper, lower = _split(x, np.nextafter(middle, -np.inf) if first_is_high else middle, mean)
         # Clusters of numbers are intervals: the same number of cells is the same clusters.
         if settled or n_upper in (n_before, 0, x.size):
             break
