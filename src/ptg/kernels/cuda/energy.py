@@ -39,6 +39,8 @@ def pair_sums(
     with cp.cuda.Device(resources.devices[0]):
         left, right = cp.asarray(left, dtype=np.int64), cp.asarray(right, dtype=np.int64)
         low, high = cp.minimum(left, right), cp.maximum(left, right)
+        if offsets[-1] == 0:
+            return cp.zeros(low.shape if weights is None else (len(weights), len(low)))
         if weights is None and fits_fragments(cells, resources.devices):
             return fragment_sums(cells, offsets, (low, high), resources=resources)
         keys, position = cp.unique(low * n_groups + high, return_inverse=True)

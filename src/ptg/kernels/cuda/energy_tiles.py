@@ -24,8 +24,8 @@ _STRIPE = 32
 _PANEL = 512
 """Columns multiplied at once; panels of wide float32 cells are added in float64."""
 
-_LARGEST_BLOCK = 8192
-_SMALLEST_BLOCK = 256
+_BLOCK = 4096
+"""Rows of a block, whatever the memory: the bits of a sum depend on it. A tile takes 0.4 GB in float64."""
 _DRAWS = 32
 """Draws multiplied at once, always as many (padded with zeros): a draw's bits do not depend on their number."""
 
@@ -119,7 +119,7 @@ def tile_sums(
 ) -> NDArray[np.float64]:
     """Sum distances for sorted, different pairs ``low * n_groups + high``; the bits do not depend on the devices."""
     n_draws = 1 if weights is None else len(weights)
-    layout = _Layout(offsets, keys, _block_size(cells, n_draws, resources.memory))
+    layout = _Layout(offsets, keys, _BLOCK)
     tiles = list(layout.tiles()) if len(keys) else []
     work = [float((t.rows.stop - t.rows.start) * (t.columns.stop - t.columns.start)) for t in tiles]
     resources.progress.start(sum(work))
@@ -137,14 +137,6 @@ def tile_sums(
         sums[:, tile.pair] += part * tile.factor  # a tile holds each pair once
     sums *= unit
     return sums if weights is not None else sums[0]
-
-
-def _block_size(cells: Any, n_draws: int, memory: int) -> int:
-    """Rows of a block: two blocks of rows, their product and its distances take half of the memory."""
-    size = _LARGEST_BLOCK
-    while size > _SMALLEST_BLOCK and size * (16 * size + 24 * cells.shape[1] + 16 * n_draws) > memory // 2:
-        size //= 2
-    return size
 
 
 def _sum_tile(rows: _Rows, tile: _Tile, weights: NDArray[Any] | None) -> NDArray[np.float64]:
