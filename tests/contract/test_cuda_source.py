@@ -22,6 +22,10 @@ VARIANTS = [
     ("counts.cu", ("-DCount=unsigned long long",)),
     ("moments.cu", ("-DDENSE", "-DValue=double", "-DDRAWS=8", "-DWeight=unsigned short")),
     ("moments.cu", ("-DValue=double", "-DIndex=long long", "-DWeight=bool")),
+    ("neighbor_means.cu", ("-DDENSE", "-DOut=double")),
+    ("neighbor_means.cu", ("-DValue=double", "-DIndex=long long")),
+    ("principal_axes.cu", ("-DDENSE",)),
+    ("principal_axes.cu", ("-DValue=double", "-DIndex=long long")),
     ("ranksum.cu", ("-DDENSE",)),
     ("ranksum.cu", ("-DValue=double", "-DIndex=long long")),
 ]

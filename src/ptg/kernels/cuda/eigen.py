@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import cupy as cp
@@ -28,6 +29,13 @@ _TOLERANCE = 1e-13
 """Norm of the residual of an eigenvector, relative to the largest eigenvalue: ten times the rounding of a product."""
 
 
+@cache
+def _shared_bytes(device: int) -> int:
+    """Shared memory that a block may have."""
+    runtime = cp.cuda.runtime
+    return int(runtime.deviceGetAttribute(runtime.cudaDevAttrMaxSharedMemoryPerBlockOptin, device))
+
+
 def small_eigenvectors(matrices: Any) -> tuple[Any, Any]:
     """Return eigenvalues (n_matrices, n), largest first, and eigenvectors (n_matrices, n, n), one per row."""
     n_matrices, n, _ = matrices.shape
@@ -35,7 +43,7 @@ def small_eigenvectors(matrices: Any) -> tuple[Any, Any]:
         raise ValueError(f"{n} rows are more than {_LARGEST}")
     function = kernel("symmetric_eigen.cu", "symmetric_eigen")
     n_bytes = 16 * n * n
-    in_shared = n_bytes + _STATIC_SHARED <= cp.cuda.Device().attributes["MaxSharedMemoryPerBlockOptin"]
+    in_shared = n_bytes + _STATIC_SHARED <= _shared_bytes(cp.cuda.runtime.getDevice())
     if in_shared:
         function.max_dynamic_shared_size_bytes = n_bytes
     values, vectors = cp.empty((n_matrices, n)), cp.empty((n_matrices, n, n))

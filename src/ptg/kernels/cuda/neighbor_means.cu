@@ -1,9 +1,9 @@
 // The perturbation signature by nearest neighbours: out[i, g] = log1p(mean over neighbours j of expm1(x_jg)) - x_ig.
 //
-// Layout. The table holds expm1 of the cells that are anybody's neighbour, once, in the dtype of the expression, dense or
-// as CSR; sums and logarithms are float64, neighbours are added in the order given. `rows` are the cells i themselves.
-// Thread map. Dense: a thread takes a gene of a cell. CSR: a block takes a tile of genes of a cell; its sums are in shared
-// memory, one neighbour is added after the other, and the entries of one row never meet.
+// Layout. The table holds expm1 of the cells that are anybody's neighbour, once, in the dtype of the expression, dense
+// or as CSR; sums and logarithms are float64, neighbours are added in the order given. `rows` are the cells i.
+// Thread map. Dense: a thread takes a gene of a cell. CSR: a block takes a tile of genes of a cell; its sums are in
+// shared memory, one neighbour is added after the other, and the entries of one row never meet.
 #include "rows.cuh"
 
 #ifndef Out

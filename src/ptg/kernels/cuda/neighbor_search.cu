@@ -6,8 +6,8 @@
 // references at a time, references as [tile][dimension][128], queries as [warp][dimension][8]. What is below a query's
 // k-th distance in truth is below `cut` in float32 (rounding adds at most slack (|x| + |y|)^2); only these pairs are
 // computed in float64 from the points as given, and those numbers alone decide.
-// Thread map. A warp has 8 queries, a lane 4 references of each tile: 32 products in registers from 3 loads a dimension.
-// The 8 sorted lists are in shared memory, or for a large k in the results themselves.
+// Thread map. A warp has 8 queries, a lane 4 references of each tile: 32 products in registers from 3 loads per
+// dimension. The 8 sorted lists are in shared memory, or for a large k in the results themselves.
 typedef long long i64;
 
 #define QUERIES 8
@@ -66,8 +66,9 @@ __device__ void insert(double d, int i, int k, double* distances, int* positions
 
 // Offer 128 references to one query, 4 consecutive ones a lane; returns the k-th distance so far.
 template <typename Value>
-__device__ __noinline__ double offer(float4 coarse, float cut, const Value* query, const Value* references, int reference,
-                                     int n_references, int n_dims, int k, double* distances, int* positions) {
+__device__ __noinline__ double offer(float4 coarse, float cut, const Value* query, const Value* references,
+                                     int reference, int n_references, int n_dims, int k, double* distances,
+                                     int* positions) {
   const float products[4] = {coarse.x, coarse.y, coarse.z, coarse.w};
   double last = distances[k - 1];
   int last_i = positions[k - 1];
@@ -100,20 +101,23 @@ __device__ __noinline__ double offer(float4 coarse, float cut, const Value* quer
   return last;
 }
 
+// underflow          what products and distances near zero may have lost
 // squared, indices   (n_queries, k): the result
 // in_shared          whether the lists fit there: 8 k (8 + 4) bytes a warp
 template <typename Value>
 __device__ void nearest(const float* coarse_query, const double* query_square, const Value* query,
                         const float* coarse_reference, const float* reference_square, const double* tile_norm,
-                        const Value* reference, double scale, double slack, i64 n_queries, int n_references, int n_dims,
-                        int padded_dims, int k, int in_shared, double* squared, int* indices) {
+                        const Value* reference, double scale, double slack, double underflow, i64 n_queries,
+                        int n_references, int n_dims, int padded_dims, int k, int in_shared, double* squared,
+                        int* indices) {
   extern __shared__ double lists[];
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n_warps = blockDim.x >> 5;
   const i64 group = (i64)blockIdx.x * n_warps + warp, first = group * QUERIES;
   if (first >= n_queries) return;
   const int n_here = (int)min((i64)QUERIES, n_queries - first);
   double* distances = in_shared ? lists + (i64)warp * QUERIES * k : squared + first * k;
-  int* positions = in_shared ? (int*)(lists + (i64)n_warps * QUERIES * k) + (i64)warp * QUERIES * k : indices + first * k;
+  int* shared_positions = (int*)(lists + (i64)n_warps * QUERIES * k) + (i64)warp * QUERIES * k;
+  int* positions = in_shared ? shared_positions : indices + first * k;
   for (int j = lane; j < n_here * k; j += 32) {
     distances[j] = INFINITE;
     positions[j] = NOBODY;
@@ -127,8 +131,7 @@ __device__ void nearest(const float* coarse_query, const double* query_square, c
   const int n_tiles = (n_references + TILE - 1) / TILE;
   for (int tile = 0; tile < n_tiles; ++tile) {
     const double bound = last * scale * scale - square, reach = norm + tile_norm[tile];
-    // The last term is for products so small that float32 does not hold them.
-    float cut = __double2float_ru(bound + slack * (fabs(bound) + reach * reach) + slack * 1e-30);
+    float cut = __double2float_ru(bound + slack * (fabs(bound) + reach * reach) + underflow);
     if (lane >= n_here) cut = -(float)INFINITE;
 
     const float* y = coarse_reference + (i64)tile * padded_dims * TILE + lane * 4;
@@ -156,8 +159,8 @@ __device__ void nearest(const float* coarse_query, const double* query_square, c
       const float4 p = products[q];
       const bool near = p.x <= limit || p.y <= limit || p.z <= limit || p.w <= limit;
       if (q < n_here && __any_sync(EVERY_LANE, near)) {
-        const double now = offer(p, limit, query + (first + q) * n_dims, reference, tile * TILE + lane * 4, n_references,
-                                 n_dims, k, distances + q * k, positions + q * k);
+        const double now = offer(p, limit, query + (first + q) * n_dims, reference, tile * TILE + lane * 4,
+                                 n_references, n_dims, k, distances + q * k, positions + q * k);
         if (lane == q) last = now;
       }
     }
@@ -179,11 +182,11 @@ __device__ void nearest(const float* coarse_query, const double* query_square, c
       nearest_##suffix(const float* __restrict__ coarse_query, const double* __restrict__ query_square,                \
                        const Value* __restrict__ query, const float* __restrict__ coarse_reference,                    \
                        const float* __restrict__ reference_square, const double* __restrict__ tile_norm,               \
-                       const Value* __restrict__ reference, double scale, double slack, i64 n_queries,                 \
-                       int n_references, int n_dims, int padded_dims, int k, int in_shared, double* squared,           \
-                       int* indices) {                                                                                 \
+                       const Value* __restrict__ reference, double scale, double slack, double underflow,              \
+                       i64 n_queries, int n_references, int n_dims, int padded_dims, int k, int in_shared,             \
+                       double* squared, int* indices) {                                                                \
     nearest<Value>(coarse_query, query_square, query, coarse_reference, reference_square, tile_norm, reference, scale, \
-                   slack, n_queries, n_references, n_dims, padded_dims, k, in_shared, squared, indices);               \
+                   slack, underflow, n_queries, n_references, n_dims, padded_dims, k, in_shared, squared, indices);    \
   }
 EACH(float, float32)
 EACH(double, float64)

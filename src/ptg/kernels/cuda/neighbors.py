@@ -35,6 +35,12 @@ _SHARED = 48 << 10
 _ROUNDING = 2.0**-22
 """Four times the rounding error of one float32 operation."""
 
+_UNDERFLOW = 2.0**-120
+"""More than what is lost where float32 numbers near zero lose their digits."""
+
+_SMALLEST = 2.0**-1074
+"""More than what a square loses where float64 numbers near zero lose theirs."""
+
 _SMALLEST_PIECE = 1024
 _LARGEST_PIECE = 1 << 20
 """Queries at a time: results of one piece travel while the next is computed."""
@@ -94,7 +100,8 @@ class _References:
     def scale_with(self, points: Any) -> float:
         """Return the power of two that brings all coordinates of references and points below 1."""
         largest = float(cp.maximum(self.largest, cp.abs(points - self.centre).max()) if points.size else self.largest)
-        return float(2.0 ** -np.ceil(np.log2(largest))) if largest > 0 else 1.0
+        # Beyond 2^500 squares would overflow in turn.
+        return float(2.0 ** -max(np.ceil(np.log2(largest)), -500.0)) if largest > 0 else 1.0
 
     def coarse(self, points: Any, scale: float, factor: float, group: int) -> _Coarse:
         """Round centred and scaled points, `group` of them together."""
@@ -155,6 +162,7 @@ def _search(points: Any, references: _References, k: int) -> tuple[Any, Any]:
             references.points,
             np.float64(scale),
             np.float64((n_dims + 8) * _ROUNDING),
+            np.float64(n_dims * _SMALLEST * scale * scale + _UNDERFLOW),
             np.int64(n),
             np.int32(n_references),
             np.int32(n_dims),

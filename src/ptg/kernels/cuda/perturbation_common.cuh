@@ -37,14 +37,14 @@ __device__ __forceinline__ double standardised(double value, const Marker& marke
 }
 
 // The batch as kernels take it, and one target of it.
-#define BATCH_PARAMETERS                                                                                          \
-  const double *__restrict__ control, int n_control, const i64 *__restrict__ columns,                             \
-      const i64 *__restrict__ marker_offsets, const double *__restrict__ values, const i64 *__restrict__ value_offsets, \
-      const i64 *__restrict__ cell_offsets, Marker *markers
-#define TARGET(t)                                                                                                \
-  Target {                                                                                                       \
-    control, n_control, columns + marker_offsets[t], (int)(marker_offsets[t + 1] - marker_offsets[t]),           \
-        values + value_offsets[t], (int)(cell_offsets[t + 1] - cell_offsets[t]), markers + marker_offsets[t]     \
+#define BATCH_PARAMETERS                                                                                       \
+  const double *__restrict__ control, int n_control, const i64 *__restrict__ columns,                          \
+      const i64 *__restrict__ marker_offsets, const double *__restrict__ values,                               \
+      const i64 *__restrict__ value_offsets, const i64 *__restrict__ cell_offsets, Marker *markers
+#define TARGET(t)                                                                                              \
+  Target {                                                                                                     \
+    control, n_control, columns + marker_offsets[t], (int)(marker_offsets[t + 1] - marker_offsets[t]),         \
+        values + value_offsets[t], (int)(cell_offsets[t + 1] - cell_offsets[t]), markers + marker_offsets[t]   \
   }
 struct Target {
   const double* control;
@@ -108,7 +108,8 @@ __device__ void project(const Target& target, double length, double* x) {
     double score = 0.0;
     for (int j = 0; j < target.n_markers; ++j) {
       const Marker marker = target.markers[j];
-      score = fma(standardised(target.values[(i64)j * target.n_cells + i], marker, marker.cell_clip), marker.weight, score);
+      const double value = target.values[(i64)j * target.n_cells + i];
+      score = fma(standardised(value, marker, marker.cell_clip), marker.weight, score);
     }
     x[target.n_control + i] = score / length;
   }

@@ -2,9 +2,10 @@
 //
 //   x ~ w0 N(m0, v0) + w1 N(m1, v1);  share of component 1: e1 / (e0 + e1), e = w exp(-(x - m)^2 / 2v) / sqrt(v)
 //
-// A round: direction of the perturbed cells, scores, k-means for the weights, EM with the first component fixed, classes.
-// Every loop over cells runs through global memory (a target's scores stay in the cache); per step of EM a thread sees
-// (n_control + n_cells) / 512 of them and the block meets at two barriers. See perturbation_common.cuh for the layout.
+// A round: direction of the perturbed cells, scores, k-means for the weights, EM with the first component fixed,
+// classes. Every loop over cells runs through global memory (a target's scores stay in the cache); per step of EM a
+// thread sees (n_control + n_cells) / 512 of them and the block meets at two barriers. See perturbation_common.cuh for
+// the layout.
 #include "perturbation_common.cuh"
 
 #define THREADS 512
@@ -86,7 +87,8 @@ __device__ void two_centres(const double* x, const Target& target, const i64* be
     running = shared.totals[threadIdx.x];
   }
   __syncthreads();
-  const double candidates[2] = {at_place(x, target, before, shared.drawn[0]), at_place(x, target, before, shared.drawn[1])};
+  const double candidates[2] = {at_place(x, target, before, shared.drawn[0]),
+                                at_place(x, target, before, shared.drawn[1])};
   double inertia[2] = {0.0, 0.0};
   for (i64 i = threadIdx.x; i < n; i += THREADS) {
     const double square = (x[i] - first) * (x[i] - first);
@@ -226,8 +228,9 @@ __device__ int assign(const double* x, const Target& target, const unsigned char
   int status = !(variance0 > 0.0) ? CONTROL_CONSTANT : !(variance1 > 0.0) ? PERTURBED_CONSTANT : OK;
   if (status == OK) {
     const double n = (double)target.n(), share = cluster_share(x, target, before, rule.draws, shared);
+    const double floor = SHARE_FLOOR / n;
     if (threadIdx.x == 0)
-      shared.mixture = Mixture{share + SHARE_FLOOR / n, 1.0 - share + SHARE_FLOOR / n, mean0, variance0, mean1, variance1};
+      shared.mixture = Mixture{share + floor, 1.0 - share + floor, mean0, variance0, mean1, variance1};
     __syncthreads();
     converged = fit_mixture(x, target.n(), rule.tol, rule.max_iter, rule.reg_covar, shared);
     if (!(shared.mixture.variance1 > 0.0)) {

@@ -1,5 +1,5 @@
 // Markers of many targets, scores of their cells, and samples of the controls by rank.
-// Thread map: see each kernel; what belongs to one target or one gene stays in one block, so that sums have a fixed order.
+// Thread map: see each kernel; what belongs to a target or a gene stays in one block, which fixes the order of sums.
 #include "perturbation_common.cuh"
 
 // Mean, centred sum of squares and maximum of rows of any length; empty rows: 0, 0, -inf. A block takes a row.

@@ -2,8 +2,8 @@
 //
 //   F S F + Z' Z,   F = diag(1 / (deviation sqrt(n - 1))),   S = scatter of the controls
 //
-// Layout. z is (n_targets, n_rows, n_columns) float64: the rows of each target, one for the distance between the means of
-// target and controls, zeros.
+// Layout. z is (n_targets, n_rows, n_columns) float64: the rows of each target, one for the distance between the means
+// of target and controls, zeros.
 #include "rows.cuh"
 
 // out[places[k]] = row wanted[k], where `out` was zero. A block takes a row.

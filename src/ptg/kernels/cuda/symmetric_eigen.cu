@@ -1,7 +1,7 @@
 // Eigenvalues and eigenvectors of many small symmetric matrices by Jacobi rotations; a block takes a matrix.
 //
-// A sweep rotates every pair (p, q) once. It has n - 1 rounds of n / 2 disjoint pairs (a round-robin tournament), and each
-// round rotates all its columns, then all its rows. Eigenvectors are rows of `vectors`; values come largest first.
+// A sweep rotates every pair (p, q) once. It has n - 1 rounds of n / 2 disjoint pairs (a round-robin tournament), and
+// each round rotates all its columns, then all its rows. Eigenvectors are rows of `vectors`; values come largest first.
 // Matrix and vectors are in shared memory where 16 n^2 bytes fit there, else in `work` (n_matrices, 2, n, n).
 #include "block_sums.cuh"
 typedef long long i64;
