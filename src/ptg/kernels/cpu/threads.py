@@ -82,7 +82,13 @@ def _run_in_threads(
     stop = threading.Event()
 
     def call(task: Task) -> Result | None:
-        return None if stop.is_set() else function(task)
+        if stop.is_set():
+            return None
+        try:
+            return function(task)
+        except BaseException:
+            stop.set()  # at once: this thread would otherwise take the next task
+            raise
 
     with ThreadPoolExecutor(resources.n_threads) as pool:
         try:
