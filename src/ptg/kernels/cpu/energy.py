@@ -89,7 +89,10 @@ class _Plan:
         row_norms = self.norms[tile.rows.cells].astype(products.dtype)
         column_norms = self.norms[tile.columns.cells].astype(products.dtype)
         closeness = products.dtype.type(_CLOSENESS[self.rows.dtype])
-        if to_distances(products, row_norms, column_norms, closeness):
+        n_close = to_distances(products, row_norms, column_norms, closeness)
+        if tile.rows is tile.columns and n_close == tile.rows.n_cells:  # every cell is close to itself, and to no other
+            np.fill_diagonal(products, 0.0)
+        elif n_close:
             close = close_positions(products, row_norms, column_norms, closeness)
             self.rows.replace(products, tile.rows.cells, tile.columns.cells, close)
         return products

@@ -7,9 +7,10 @@ back in the order of the tasks: the numbers do not depend on the number of threa
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cache
 from typing import Any, TypeVar
 
@@ -90,14 +91,25 @@ def _run_in_threads(
             stop.set()  # at once: this thread would otherwise take the next task
             raise
 
-    with ThreadPoolExecutor(resources.n_threads) as pool:
-        try:
-            futures: list[Future[Result | None]] = [pool.submit(call, task) for task in tasks]
-            results = []
-            for future, done in zip(futures, cost, strict=True):
-                results.append(future.result())
-                resources.progress.advance(done)
-        except BaseException:
-            stop.set()
-            raise
+    pool = _pool(resources.n_threads)
+    futures: list[Future[Result | None]] = [pool.submit(call, task) for task in tasks]
+    results = []
+    try:
+        for future, done in zip(futures, cost, strict=True):
+            results.append(future.result())
+            resources.progress.advance(done)
+    except BaseException:
+        stop.set()
+        wait(futures)  # tasks that have begun still read the caller's arrays
+        raise
     return results  # type: ignore[return-value]
+
+
+@cache
+def _pool(n_threads: int) -> ThreadPoolExecutor:
+    """Threads that stay: starting them anew takes longer than a small kernel. A forked process starts its own."""
+    return ThreadPoolExecutor(n_threads, thread_name_prefix="ptg")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)
