@@ -193,7 +193,8 @@ class Distance:
         n_bootstrap, random_state
             Number of resamples, and their seed. The resamples of a group depend on its name, not on the other groups.
         multi_gpu
-            Accepted for compatibility; without effect on a CPU.
+            GPUs to use: None or True for all, False for the current one, a list of numbers or text such as ``"0,2"``.
+            Without effect on a CPU.
         show_progressbar
             Show progress on a terminal or in a notebook.
 

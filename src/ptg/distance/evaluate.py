@@ -46,7 +46,8 @@ class _Pairs(NamedTuple):
 
     def spread(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         arrays = array_module(self.position)
-        return arrays.append(arrays.asarray(values), 0.0)[self.position]
+        spread: NDArray[np.float64] = arrays.append(arrays.asarray(values), 0.0)[self.position]
+        return spread
 
 
 def evaluate(

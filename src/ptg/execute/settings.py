@@ -76,7 +76,7 @@ class Settings:
         for device in devices:
             with cupy.cuda.Device(device):
                 free.append(cupy.cuda.runtime.memGetInfo()[0] + pool.free_bytes())
-        return min(free) // 2
+        return int(min(free)) // 2
 
     def _given_memory(self, memory: int) -> int:
         if memory < 1 << 20:
