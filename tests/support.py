@@ -14,6 +14,8 @@ import pytest
 import scipy.sparse as sp
 
 from ptg.data import InputError
+from ptg.execute.device import why_no_gpu
+from ptg.kernels.contract import Backend, Resources
 
 
 def small_screen(seed: int = 0, *, sparse: bool = True) -> ad.AnnData:
@@ -117,3 +119,18 @@ def interrupt_after(function: Callable[..., Any], calls: int) -> Callable[..., A
         return function(*args, **kwargs)
 
     return wrapped
+
+
+#: For parametrising over backends; the CUDA half is skipped where there is no GPU.
+BACKENDS = [
+    "cpu",
+    pytest.param(
+        "cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(bool(why_no_gpu()), reason=why_no_gpu() or "a GPU is there")]
+    ),
+]
+
+
+def kernels(name: str, **resources: Any) -> tuple[Backend, Resources]:
+    """Return a backend and resources for it: one GPU for CUDA unless `devices` says otherwise."""
+    devices = resources.pop("devices", (0,) if name == "cuda" else ())
+    return Backend(name), Resources(devices=devices, **resources)

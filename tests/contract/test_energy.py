@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from tests.support import BACKENDS, kernels
 
-from ptg.kernels.contract import Backend, Resources
-
-BACKENDS = ["cpu"]
+from ptg.execute import to_host
+from ptg.kernels.contract import Resources
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,12 @@ def in_layout(cells: np.ndarray, layout: str, dtype: type) -> np.ndarray | sp.cs
     return sparse
 
 
+def pair_sums(backend: str, *arguments: Any, weights: np.ndarray | None = None, **bounds: int) -> np.ndarray:
+    """Call a backend's kernel within some bounds."""
+    found, resources = kernels(backend, **bounds)
+    return to_host(found.energy.pair_sums(*arguments, weights=weights, resources=resources))
+
+
 def all_pairs(n_groups: int) -> tuple[np.ndarray, np.ndarray]:
     left, right = np.mgrid[:n_groups, :n_groups]
     return left.ravel(), right.ravel()
@@ -100,7 +107,7 @@ def test_pair_sums(backend: str, dtype: type, layout: str, name: str) -> None:
     case = CASES[name]
     left, right = all_pairs(len(case.offsets) - 1)
     cells = in_layout(case.cells, layout, dtype)
-    found = Backend(backend).energy.pair_sums(cells, case.offsets, left, right, resources=Resources(n_threads=2))
+    found = pair_sums(backend, cells, case.offsets, left, right, n_threads=2)
     expected = slow_sums(name, dtype, left, right)[0]
     assert found.dtype == np.float64
     np.testing.assert_allclose(found, expected, **tolerance(dtype, expected))
@@ -117,9 +124,7 @@ def test_weighted_pair_sums(backend: str, dtype: type, layout: str, name: str, n
     left, right = all_pairs(len(case.offsets) - 1)
     weights = np.random.default_rng(4).integers(0, 3, (n_draws, case.offsets[-1])).astype(np.uint16)
     cells = in_layout(case.cells, layout, dtype)
-    found = Backend(backend).energy.pair_sums(
-        cells, case.offsets, left, right, weights=weights, resources=Resources(n_threads=2)
-    )
+    found = pair_sums(backend, cells, case.offsets, left, right, weights=weights, n_threads=2)
     expected = slow_sums(name, dtype, left, right, weights)
     assert found.shape == (n_draws, len(left))
     np.testing.assert_allclose(found, expected, **tolerance(dtype, expected))
@@ -133,14 +138,13 @@ def test_same_bits_for_any_threads_and_memory(backend: str, layout: str, n_colum
     cells = in_layout(case.cells, layout, np.float32)
     left, right = all_pairs(3)
     weights = np.random.default_rng(5).integers(0, 3, (40, 1400)).astype(np.uint16)
-    energy = Backend(backend).energy
-    few, many = Resources(n_threads=1, memory=1 << 20), Resources(n_threads=4, memory=1 << 30)
+    few, many = {"n_threads": 1, "memory": 1 << 20}, {"n_threads": 4, "memory": 1 << 30}
     for w in (None, weights):
-        a, b = (energy.pair_sums(cells, case.offsets, left, right, weights=w, resources=r) for r in (few, many))
+        a, b = (pair_sums(backend, cells, case.offsets, left, right, weights=w, **bounds) for bounds in (few, many))
         assert np.array_equal(a, b)
-    together = energy.pair_sums(cells, case.offsets, left, right, weights=weights, resources=many)
+    together = pair_sums(backend, cells, case.offsets, left, right, weights=weights, **many)
     for draws in (slice(0, 1), slice(0, 5), slice(0, 32), slice(32, 40)):
-        part = energy.pair_sums(cells, case.offsets, left, right, weights=weights[draws], resources=few)
+        part = pair_sums(backend, cells, case.offsets, left, right, weights=weights[draws], **few)
         assert np.array_equal(part, together[draws])
 
 
@@ -162,12 +166,8 @@ def test_a_pair_does_not_depend_on_the_others(backend: str) -> None:
     case = CASES["ragged"]
     left, right = all_pairs(len(case.offsets) - 1)
     cells = in_layout(case.cells, "dense", np.float32)
-    energy = Backend(backend).energy
-    together = energy.pair_sums(cells, case.offsets, left, right, resources=Resources())
-    alone = [
-        energy.pair_sums(cells, case.offsets, left[i : i + 1], right[i : i + 1], resources=Resources())[0]
-        for i in range(len(left))
-    ]
+    together = pair_sums(backend, cells, case.offsets, left, right)
+    alone = [pair_sums(backend, cells, case.offsets, left[i : i + 1], right[i : i + 1])[0] for i in range(len(left))]
     assert np.array_equal(together, alone)
     assert np.array_equal(together.reshape(8, 8), together.reshape(8, 8).T)
 
@@ -175,17 +175,14 @@ def test_a_pair_does_not_depend_on_the_others(backend: str) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_no_cells_at_all(backend: str) -> None:
     pair = (np.array([0]), np.array([1]))
-    energy = Backend(backend).energy
-    assert energy.pair_sums(np.empty((0, 3)), np.zeros(3, int), *pair, resources=Resources()).tolist() == [0.0]
+    assert pair_sums(backend, np.empty((0, 3)), np.zeros(3, int), *pair).tolist() == [0.0]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_more_columns_than_16_bits_count(backend: str) -> None:
     columns = np.array([3, (1 << 16) + 3, 3])
     cells = sp.csr_matrix((np.array([3.0, 4.0, 3.0]), (np.arange(3), columns)), shape=(3, (1 << 16) + 10))
-    found = Backend(backend).energy.pair_sums(
-        cells, np.array([0, 1, 2, 3]), np.array([0, 0]), np.array([1, 2]), resources=Resources()
-    )
+    found = pair_sums(backend, cells, np.array([0, 1, 2, 3]), np.array([0, 0]), np.array([1, 2]))
     assert found.tolist() == [5.0, 0.0]
 
 
@@ -199,8 +196,33 @@ def test_temporaries_stay_small(backend: str) -> None:
     pair = (np.array([0]), np.array([1]))
     tracemalloc.start()
     try:
-        Backend(backend).energy.pair_sums(cells, offsets, *pair, resources=Resources())
+        pair_sums(backend, cells, offsets, *pair)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert peak < 60 << 20
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_same_bits_ten_times(backend: str, dtype: type, weighted: bool) -> None:
+    case = CASES["ragged"]
+    left, right = all_pairs(len(case.offsets) - 1)
+    weights = np.random.default_rng(6).integers(0, 3, (5, case.offsets[-1])) if weighted else None
+    runs = [
+        pair_sums(backend, in_layout(case.cells, "dense", dtype), case.offsets, left, right, weights=weights)
+        for _ in range(10)
+    ]
+    assert all(np.array_equal(runs[0], run) for run in runs)
+
+
+@pytest.mark.parametrize("other", BACKENDS[1:])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_columns", [5, 50, 64, 65, 700])
+def test_backends_agree(other: str, dtype: type, n_columns: int) -> None:
+    case = make_case([0, 40, 41, 700, 1300], n_columns)
+    left, right = all_pairs(4)
+    cells = in_layout(case.cells, "dense", dtype)
+    cpu, gpu = (pair_sums(name, cells, case.offsets, left, right) for name in ("cpu", other))
+    np.testing.assert_allclose(gpu, cpu, rtol=1e-6 if dtype == np.float32 else 1e-12)

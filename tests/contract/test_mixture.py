@@ -13,19 +13,29 @@ import scipy.sparse as sp
 from scipy.optimize import minimize
 from scipy.special import gammaln
 from scipy.stats import lognorm, norm
+from tests import support
 
-from ptg.kernels.contract import Backend, Resources
 from ptg.kernels.contract.mixture import CountHistograms, FitStatus, MixtureFit
 from ptg.kernels.cpu import mixture_fit
 
-BACKENDS = ["cpu"]
 LOWER = np.array([np.log(1e-4), -5.0, np.log(0.05), np.log(1e-3 / (1 - 1e-3))])
 UPPER = np.array([np.log(50.0), 20.0, np.log(50.0), -np.log(1e-3 / (1 - 1e-3))])
 
 
-@pytest.fixture(params=BACKENDS)
-def kernels(request):
-    return Backend(request.param).mixture
+@pytest.fixture(params=support.BACKENDS)
+def backend(request):
+    return request.param
+
+
+@pytest.fixture
+def kernels(backend):
+    return support.kernels(backend)[0].mixture
+
+
+@pytest.fixture
+def bounds(backend):
+    """Resources of the backend: ``bounds(n_threads=2)``."""
+    return lambda **resources: support.kernels(backend, **resources)[1]
 
 
 # ---------------------------------------------------------------- histograms
@@ -51,9 +61,9 @@ def as_dicts(histograms: CountHistograms) -> list[dict[int, int]]:
 @pytest.mark.parametrize(
     ("n_entries", "n_guides", "largest"), [(0, 3, 9), (1, 1, 9), (400, 7, 3000), (5000, 40, 60000)]
 )
-def test_histograms(kernels, dtype, n_entries, n_guides, largest):
+def test_histograms(kernels, bounds, dtype, n_entries, n_guides, largest):
     indices, counts = entries(n_entries, n_guides, largest=largest, dtype=dtype)
-    found = kernels.count_histograms(indices, counts, n_guides, resources=Resources())
+    found = kernels.count_histograms(indices, counts, n_guides, resources=bounds())
     expected = slow_histograms(indices, counts, n_guides)
     assert as_dicts(found) == expected
     assert [list(bins) for bins in as_dicts(found)] == [sorted(bins) for bins in expected]
@@ -62,12 +72,12 @@ def test_histograms(kernels, dtype, n_entries, n_guides, largest):
     assert found.n_cells.tolist() == [sum(bins.values()) for bins in expected]
 
 
-def test_histograms_do_not_depend_on_blocks_threads_or_order(kernels):
+def test_histograms_do_not_depend_on_blocks_threads_or_order(kernels, bounds):
     indices, counts = entries(300_000, 50, largest=2000)
-    whole = kernels.count_histograms(indices, counts, 50, resources=Resources())
+    whole = kernels.count_histograms(indices, counts, 50, resources=bounds())
     order = np.random.default_rng(1).permutation(indices.size)
     for n_threads, memory, by in [(1, 1 << 20, slice(None)), (3, 1 << 20, order), (2, 1 << 30, order)]:
-        resources = Resources(n_threads=n_threads, memory=memory)
+        resources = bounds(n_threads=n_threads, memory=memory)
         other = kernels.count_histograms(indices[by], counts[by], 50, resources=resources)
         for left, right in zip(whole, other, strict=True):
             np.testing.assert_array_equal(left, right)
@@ -147,9 +157,9 @@ def random_guides() -> list[Guide]:
     return [next(guide for guide in guides if guide.values[-1] > 1) for _ in range(60)]
 
 
-def test_a_fit_is_an_interior_maximum_of_the_joint_by_definition(kernels):
+def test_a_fit_is_an_interior_maximum_of_the_joint_by_definition(kernels, bounds):
     guides = random_guides()
-    fit = kernels.fit_mixture(pack(guides), max_iter=90, tol=1e-4, resources=Resources())
+    fit = kernels.fit_mixture(pack(guides), max_iter=90, tol=1e-4, resources=bounds())
     fitted = np.flatnonzero(fit.status == FitStatus.FITTED)
     assert fitted.size >= 30
     for number in fitted:
@@ -184,21 +194,21 @@ def brute_force(guide: Guide) -> float:
     return best
 
 
-def test_no_higher_maximum_is_found_by_brute_force(kernels):
+def test_no_higher_maximum_is_found_by_brute_force(kernels, bounds):
     guides = random_guides()[:14]
-    fit = kernels.fit_mixture(pack(guides), max_iter=90, tol=1e-4, resources=Resources())
+    fit = kernels.fit_mixture(pack(guides), max_iter=90, tol=1e-4, resources=bounds())
     losses = np.where(fit.status == FitStatus.FITTED, fit.loss, np.inf)
     brute = np.array([brute_force(guide) for guide in guides])
     assert np.isfinite(brute).sum() >= 7
     assert (losses <= brute + 1e-6).all()
 
 
-def test_guides_are_independent_of_each_other_and_of_threads(kernels):
+def test_guides_are_independent_of_each_other_and_of_threads(kernels, bounds):
     guides = random_guides()
-    whole = kernels.fit_mixture(pack(guides), max_iter=90, tol=1e-4, resources=Resources())
-    threads = kernels.fit_mixture(pack(guides), max_iter=90, tol=1e-4, resources=Resources(n_threads=3))
+    whole = kernels.fit_mixture(pack(guides), max_iter=90, tol=1e-4, resources=bounds())
+    threads = kernels.fit_mixture(pack(guides), max_iter=90, tol=1e-4, resources=bounds(n_threads=3))
     order = np.random.default_rng(0).permutation(len(guides))
-    permuted = kernels.fit_mixture(pack([guides[i] for i in order]), max_iter=90, tol=1e-4, resources=Resources())
+    permuted = kernels.fit_mixture(pack([guides[i] for i in order]), max_iter=90, tol=1e-4, resources=bounds())
     for field, same, shuffled in zip(whole, threads, permuted, strict=True):
         np.testing.assert_array_equal(field, same)
         np.testing.assert_array_equal(field[order], shuffled)
@@ -213,30 +223,30 @@ UNFITTED = {
 }
 
 
-def test_guides_that_are_not_fitted(kernels):
+def test_guides_that_are_not_fitted(kernels, bounds):
     guides = [guide for guide, _ in UNFITTED.values()]
-    fit = kernels.fit_mixture(pack(guides), max_iter=90, tol=1e-4, resources=Resources())
+    fit = kernels.fit_mixture(pack(guides), max_iter=90, tol=1e-4, resources=bounds())
     assert fit.status.tolist() == [status for _, status in UNFITTED.values()]
     for field in fit[:5]:
         assert np.isnan(field).all()
     assert not fit.n_iterations.any()
     assert kernels.fit_mixture(
         CountHistograms(np.zeros(0, int), np.zeros(0, int), np.zeros(1, int)),
-        max_iter=90, tol=1e-4, resources=Resources(),
+        max_iter=90, tol=1e-4, resources=bounds(),
     ).loss.size == 0  # fmt: skip
 
 
-def test_steps_used_up_is_reported(kernels):
+def test_steps_used_up_is_reported(kernels, bounds):
     guides = random_guides()
-    full = kernels.fit_mixture(pack(guides), max_iter=90, tol=1e-4, resources=Resources())
-    short = kernels.fit_mixture(pack(guides), max_iter=1, tol=1e-4, resources=Resources())
+    full = kernels.fit_mixture(pack(guides), max_iter=90, tol=1e-4, resources=bounds())
+    short = kernels.fit_mixture(pack(guides), max_iter=1, tol=1e-4, resources=bounds())
     assert (short.status[full.status == FitStatus.FITTED] == FitStatus.NOT_CONVERGED).all()
     assert np.isnan(short.loss).all()
 
 
-def test_tol_does_not_move_the_result(kernels):
+def test_tol_does_not_move_the_result(kernels, bounds):
     histograms = pack(random_guides())
-    fits = [kernels.fit_mixture(histograms, max_iter=90, tol=tol, resources=Resources()) for tol in (0.0, 1e-4, 1.0)]
+    fits = [kernels.fit_mixture(histograms, max_iter=90, tol=tol, resources=bounds()) for tol in (0.0, 1e-4, 1.0)]
     for other in fits[1:]:
         np.testing.assert_allclose(other.loss, fits[0].loss, rtol=1e-9)
 
@@ -298,11 +308,11 @@ def slow_threshold(fit: MixtureFit, guide: int, largest: int, level: float) -> f
 
 
 @pytest.mark.parametrize("level", [0.05, 0.5, 0.645, 0.999])
-def test_thresholds(kernels, level):
+def test_thresholds(kernels, bounds, level):
     histograms = pack([*random_guides()[:30], UNFITTED["one cell"][0]])
-    fit = kernels.fit_mixture(histograms, max_iter=90, tol=1e-4, resources=Resources())
+    fit = kernels.fit_mixture(histograms, max_iter=90, tol=1e-4, resources=bounds())
     largest = np.minimum(histograms.max_counts, 500)
-    found = kernels.mixture_thresholds(fit, largest, posterior_threshold=level, resources=Resources())
+    found = kernels.mixture_thresholds(fit, largest, posterior_threshold=level, resources=bounds())
     expected = [slow_threshold(fit, guide, largest[guide], level) for guide in range(len(largest))]
     np.testing.assert_array_equal(found, expected)
     assert found.dtype == np.float64
@@ -317,12 +327,12 @@ def count_matrix(n_cells: int, n_guides: int, dtype: type) -> sp.csr_matrix:
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32])
 @pytest.mark.parametrize("n_threads", [1, 3])
 @pytest.mark.parametrize("n_cells", [1, 5, 40_000])
-def test_cells_above_thresholds(kernels, n_cells, n_threads, dtype):
+def test_cells_above_thresholds(kernels, bounds, n_cells, n_threads, dtype):
     matrix = count_matrix(n_cells, 17, dtype)
     thresholds = np.random.default_rng(0).integers(1, 9, 17).astype(float)
     thresholds[[2, 5]] = np.nan
     indptr, indices = kernels.assign_above(
-        matrix.indptr, matrix.indices, matrix.data, thresholds, resources=Resources(n_threads=n_threads)
+        matrix.indptr, matrix.indices, matrix.data, thresholds, resources=bounds(n_threads=n_threads)
     )
     found = sp.csr_matrix((np.ones(indices.size), indices, indptr), shape=matrix.shape).toarray()
     np.testing.assert_array_equal(found, matrix.toarray() >= np.where(np.isnan(thresholds), np.inf, thresholds))
@@ -333,29 +343,83 @@ def test_cells_above_thresholds(kernels, n_cells, n_threads, dtype):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32])
 @pytest.mark.parametrize("n_threads", [1, 3])
 @pytest.mark.parametrize("n_cells", [1, 5, 40_000])
-def test_max_guide(kernels, n_cells, n_threads, dtype):
+def test_max_guide(kernels, bounds, n_cells, n_threads, dtype):
     matrix = count_matrix(n_cells, 17, dtype)
     dense = matrix.toarray()
     guides, largest = kernels.max_guide(
-        matrix.indptr, matrix.indices, matrix.data, resources=Resources(n_threads=n_threads)
+        matrix.indptr, matrix.indices, matrix.data, resources=bounds(n_threads=n_threads)
     )
     np.testing.assert_array_equal(largest, dense.max(1))
     np.testing.assert_array_equal(guides, np.where(dense.max(1) > 0, dense.argmax(1), -1))
     assert (guides.dtype, largest.dtype) == (np.int64, np.float64)
 
 
-def test_max_guide_of_unsorted_rows_and_stored_zeros(kernels):
+def test_max_guide_of_unsorted_rows_and_stored_zeros(kernels, bounds):
     indptr = np.array([0, 3, 4, 4])
     indices, counts = np.array([4, 1, 3, 2], dtype=np.int32), np.array([7.0, 7.0, 9.0 - 2.0, 0.0])
-    guides, largest = kernels.max_guide(indptr, indices, counts, resources=Resources())
+    guides, largest = kernels.max_guide(indptr, indices, counts, resources=bounds())
     assert guides.tolist() == [1, -1, -1]
     assert largest.tolist() == [7.0, 0.0, 0.0]
 
 
-def test_no_entries(kernels):
+def test_no_entries(kernels, bounds):
     indptr, empty = np.zeros(4, dtype=np.int64), np.zeros(0)
-    assignments = kernels.assign_above(indptr, empty.astype(int), empty, np.ones(2), resources=Resources())
+    assignments = kernels.assign_above(indptr, empty.astype(int), empty, np.ones(2), resources=bounds())
     assert assignments.indptr.tolist() == [0, 0, 0, 0]
-    guides, largest = kernels.max_guide(indptr, empty.astype(int), empty, resources=Resources())
+    guides, largest = kernels.max_guide(indptr, empty.astype(int), empty, resources=bounds())
     assert guides.tolist() == [-1, -1, -1]
     assert largest.tolist() == [0, 0, 0]
+
+
+# ---------------------------------------------------------------- backends against the CPU
+
+
+@pytest.mark.parametrize("other", support.BACKENDS[1:])
+@pytest.mark.parametrize("max_iter", [90, 12])
+def test_fits_and_thresholds_are_those_of_the_cpu(other, max_iter):
+    histograms = pack([*random_guides(), *(guide for guide, _ in UNFITTED.values())])
+    fits, thresholds = [], []
+    for name in (other, "cpu"):
+        run, resources = support.kernels(name)
+        fits.append(run.mixture.fit_mixture(histograms, max_iter=max_iter, tol=1e-4, resources=resources))
+        thresholds.append(
+            [
+                run.mixture.mixture_thresholds(
+                    fits[-1], histograms.max_counts, posterior_threshold=level, resources=resources
+                )
+                for level in (0.05, 0.5, 0.9)
+            ]
+        )
+    np.testing.assert_array_equal(fits[0].status, fits[1].status)
+    np.testing.assert_array_equal(*thresholds)
+    for found, expected in zip(fits[0][:5], fits[1][:5], strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-10)
+
+
+def test_ten_runs_give_the_same_bits(kernels, bounds):
+    histograms = pack(random_guides()[:20])
+    first, *others = (kernels.fit_mixture(histograms, max_iter=90, tol=1e-4, resources=bounds()) for _ in range(10))
+    for other in others:
+        for field, same in zip(first, other, strict=True):
+            np.testing.assert_array_equal(field, same)
+
+
+@pytest.mark.parametrize("other", support.BACKENDS[1:])
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.float16, np.float32, np.float64])
+def test_counts_on_the_device_in_any_type(other, dtype):
+    cupy = pytest.importorskip("cupy")
+    indices, counts = entries(3000, 40, largest=200)
+    counts = counts.astype(dtype)
+    run, resources = support.kernels(other)
+    expected = slow_histograms(indices, counts, 40)
+    assert as_dicts(run.mixture.count_histograms(indices, counts, 40, resources=resources)) == expected
+    there = cupy.asarray(indices), cupy.asarray(counts)
+    assert as_dicts(run.mixture.count_histograms(*there, 40, resources=resources)) == expected
+    indptr = np.arange(0, 3001, 10)
+    here = run.mixture.max_guide(indptr, indices, counts, resources=resources)
+    for found, same in zip(run.mixture.max_guide(indptr, *there, resources=resources), here, strict=True):
+        np.testing.assert_array_equal(found, same)
+    here = run.mixture.assign_above(indptr, indices, counts, np.full(40, 3.0), resources=resources)
+    found = run.mixture.assign_above(indptr, *there, np.full(40, 3.0), resources=resources)
+    for left, right in zip(found, here, strict=True):
+        np.testing.assert_array_equal(left, right)

@@ -8,10 +8,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from tests.support import BACKENDS, kernels
 
-from ptg.kernels.contract import Backend, Resources
-
-BACKENDS = ["cpu"]
 # Empty groups at both ends and inside, one cell, two cells, more cells than a segment (1,024).
 RAGGED = [0, 0, 1, 3, 3, 60, 2500, 2500]
 
@@ -70,7 +68,8 @@ def as_dense(matrix: np.ndarray | sp.csr_matrix) -> np.ndarray:
 def test_moments(backend: str, dtype: type, layout: str, name: str) -> None:
     case = CASES[name]
     cells = layouts(case.cells, dtype)[layout]
-    found = Backend(backend).moments.group_moments(cells, case.offsets, resources=Resources(n_threads=2))
+    run, resources = kernels(backend, n_threads=2)
+    found = run.moments.group_moments(cells, case.offsets, resources=resources)
     means, variances = slow_moments(as_dense(cells), case.offsets)
     assert found.means.dtype == found.variances.dtype == np.float64
     np.testing.assert_allclose(found.means, means, rtol=1e-14)
@@ -86,10 +85,10 @@ def test_moments(backend: str, dtype: type, layout: str, name: str) -> None:
 def test_sums(backend: str, dtype: type, layout: str, name: str) -> None:
     case = CASES[name]
     cells = layouts(case.cells, dtype)[layout]
-    moments = Backend(backend).moments
+    run, resources = kernels(backend)
     weights = np.random.default_rng(1).integers(0, 4, (3, case.offsets[-1])).astype(np.uint16)
-    plain = moments.group_sums(cells, case.offsets, resources=Resources())
-    weighted = moments.group_sums(cells, case.offsets, weights=weights, resources=Resources())
+    plain = run.moments.group_sums(cells, case.offsets, resources=resources)
+    weighted = run.moments.group_sums(cells, case.offsets, weights=weights, resources=resources)
     x = as_dense(cells).astype(np.longdouble)
     for group, (start, stop) in enumerate(pairwise(case.offsets)):
         np.testing.assert_allclose(plain[group], x[start:stop].sum(0).astype(float), rtol=1e-13)
@@ -104,8 +103,8 @@ def test_same_bits_for_any_threads_memory_and_number_of_draws(backend: str, layo
     cells = layouts(rng.standard_normal((30_000, 5)), np.float32)[layout]
     offsets = np.array([0, 10, 12_000, 30_000])
     weights = rng.integers(0, 3, (5, 30_000)).astype(np.uint16)
-    moments = Backend(backend).moments
-    one, many = Resources(n_threads=1, memory=1 << 20), Resources(n_threads=4)
+    run, many = kernels(backend, n_threads=4)
+    moments, one = run.moments, kernels(backend, n_threads=1, memory=1 << 10)[1]
     for a, b in zip(*(moments.group_moments(cells, offsets, resources=r) for r in (one, many)), strict=True):
         assert np.array_equal(a, b)
     together = moments.group_sums(cells, offsets, weights=weights, resources=many)
@@ -119,7 +118,8 @@ def test_more_columns_than_16_bits_count(backend: str) -> None:
     n_columns = (1 << 16) + 10
     columns = np.array([0, 1, (1 << 16) + 1])
     cells = sp.csr_matrix((np.array([1.0, 2.0, 4.0]), (np.array([0, 1, 1]), columns)), shape=(2, n_columns))
-    found = Backend(backend).moments.group_moments(cells, np.array([0, 2]), resources=Resources())
+    run, resources = kernels(backend)
+    found = run.moments.group_moments(cells, np.array([0, 2]), resources=resources)
     assert np.array_equal(found.means[0, columns], [0.5, 1.0, 2.0])
     assert np.array_equal(found.variances[0, columns], [0.5, 2.0, 8.0])
     assert found.means.sum() == 3.5
@@ -128,7 +128,54 @@ def test_more_columns_than_16_bits_count(backend: str) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_inputs_are_not_modified(backend: str) -> None:
     case = CASES["ragged"]
+    run, resources = kernels(backend)
     for cells in layouts(case.cells, np.float64).values():
         before = cells.copy()
-        Backend(backend).moments.group_moments(cells, case.offsets, resources=Resources())
+        run.moments.group_moments(cells, case.offsets, resources=resources)
         assert np.array_equal(as_dense(cells), as_dense(before))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("layout", ["dense", "csr"])
+def test_ten_runs_give_the_same_bits(backend: str, layout: str) -> None:
+    case = CASES["ragged"]
+    cells = layouts(case.cells, np.float32)[layout]
+    run, resources = kernels(backend)
+    first, *others = (run.moments.group_moments(cells, case.offsets, resources=resources) for _ in range(10))
+    for other in others:
+        assert np.array_equal(first.means, other.means, equal_nan=True)
+        assert np.array_equal(first.variances, other.variances, equal_nan=True)
+
+
+@pytest.mark.parametrize("backend", BACKENDS[1:])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("layout", ["dense", "csr", "csr with stored zeros", "csr int64"])
+@pytest.mark.parametrize("name", CASES)
+def test_backends_give_the_bits_of_the_cpu(backend: str, dtype: type, layout: str, name: str) -> None:
+    case = CASES[name]
+    cells = layouts(case.cells, dtype)[layout]
+    weights = np.random.default_rng(1).integers(0, 4, (9, case.offsets[-1])) * 0.3
+    found = []
+    for number in (backend, "cpu"):
+        run, resources = kernels(number)
+        sums = [
+            run.moments.group_sums(cells, case.offsets, weights=some, resources=resources)
+            for some in (None, weights, weights[:1].astype(np.float32), weights.astype(np.int16))
+        ]
+        found.append([*run.moments.group_moments(cells, case.offsets, resources=resources), *sums])
+    for other, cpu in zip(*found, strict=True):
+        assert np.array_equal(other, cpu, equal_nan=True)
+
+
+@pytest.mark.parametrize("backend", BACKENDS[1:])
+def test_cells_on_the_device(backend: str) -> None:
+    cupy, sparse = pytest.importorskip("cupy"), pytest.importorskip("cupyx.scipy.sparse")
+    case = CASES["ragged"]
+    run, resources = kernels(backend)
+    dense, csr = (layouts(case.cells, np.float32)[layout] for layout in ("dense", "csr"))
+    for here, there in ((dense, cupy.asarray(dense)), (csr, sparse.csr_matrix(csr))):
+        expected = run.moments.group_moments(here, case.offsets, resources=resources)
+        found = run.moments.group_moments(there, case.offsets, resources=resources)
+        assert isinstance(found.means, np.ndarray)
+        assert np.array_equal(found.means, expected.means, equal_nan=True)
+        assert np.array_equal(found.variances, expected.variances, equal_nan=True)

@@ -1,8 +1,9 @@
-"""Projection kernels against slow definitions."""
+"""Every backend's projection kernels against slow definitions, and the backends against each other."""
 
 from __future__ import annotations
 
 import math
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ import scipy.linalg
 import scipy.sparse as sp
 import scipy.special
 from sklearn.cluster import KMeans, kmeans_plusplus
+from tests.support import BACKENDS, kernels
 
-from ptg.kernels.contract import Backend, Resources
 from ptg.kernels.contract.projection import (
     CONTROL_CONSTANT,
     FEW_PERTURBED,
@@ -23,7 +24,6 @@ from ptg.kernels.contract.projection import (
     TargetColumns,
 )
 
-KERNELS = Backend("cpu").projection
 DRAWS = tuple(np.random.RandomState(0).random_sample(3).tolist())
 PERTPY = MixtureRule(10, 5, True, 1e-3, 100, 1e-6, DRAWS)
 SEURAT = MixtureRule(10, 5, False, 1e-12, 10_000, 0.0, DRAWS)
@@ -127,17 +127,31 @@ def slow_classes(batch: TargetColumns, target: int, rule: MixtureRule, *, scale:
     return posterior, now, first, round_, OK
 
 
-def call(batch: TargetColumns, rule: MixtureRule, **options: Any) -> Any:
-    defaults = {"scale": True, "clip": math.inf, "n_sample": 20, "resources": Resources()}
-    return KERNELS.classify_targets(batch, rule, **(defaults | options))
+def call(backend: str, batch: TargetColumns, rule: MixtureRule, **options: Any) -> Any:
+    implementation, resources = kernels(backend)
+    defaults = {"scale": True, "clip": math.inf, "n_sample": 20, "resources": resources}
+    return implementation.projection.classify_targets(batch, rule, **(defaults | options))
+
+
+def score(backend: str, batch: TargetColumns, **options: Any) -> Any:
+    implementation, resources = kernels(backend)
+    defaults = {"scale": True, "clip": math.inf, "n_sample": 5, "resources": resources}
+    return implementation.projection.score_targets(batch, **(defaults | options))
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    return request.param
 
 
 @pytest.mark.parametrize("rule", [PERTPY, SEURAT], ids=["pertpy", "seurat"])
 @pytest.mark.parametrize(("scale", "clip"), [(True, math.inf), (True, 1.5), (False, math.inf)])
 @pytest.mark.parametrize("offset", [0.0, 1e4])
-def test_classify_targets_matches_definition(rule: MixtureRule, scale: bool, clip: float, offset: float) -> None:
+def test_classify_targets_matches_definition(
+    backend: str, rule: MixtureRule, scale: bool, clip: float, offset: float
+) -> None:
     batch = make_batch([60, 7, 25, 130], [8, 5, 1, 3], offset=offset)
-    found = call(batch, rule, scale=scale, clip=clip)
+    found = call(backend, batch, rule, scale=scale, clip=clip)
     for target in range(4):
         cells = slice(batch.cell_offsets[target], batch.cell_offsets[target + 1])
         posterior, perturbed, scores, rounds, status = slow_classes(batch, target, rule, scale=scale, clip=clip)
@@ -147,17 +161,17 @@ def test_classify_targets_matches_definition(rule: MixtureRule, scale: bool, cli
         assert (found.n_rounds[target], found.status[target]) == (rounds, status)
 
 
-def test_definition_is_met_by_both_outcomes() -> None:
+def test_definition_is_met_by_both_outcomes(backend: str) -> None:
     """The cases above contain perturbed and unperturbed cells, and more than one round."""
-    found = call(make_batch([60, 7, 25, 130], [8, 5, 1, 3]), PERTPY)
+    found = call(backend, make_batch([60, 7, 25, 130], [8, 5, 1, 3]), PERTPY)
     assert 0 < found.perturbed.sum() < found.perturbed.size
     assert found.n_rounds.max() > 1
     assert found.converged.any()
 
 
-def test_control_sample_is_evenly_spaced_by_rank() -> None:
+def test_control_sample_is_evenly_spaced_by_rank(backend: str) -> None:
     batch = make_batch([40, 30], [4, 6])
-    found = call(batch, PERTPY, n_sample=10)
+    found = call(backend, batch, PERTPY, n_sample=10)
     for target in range(2):
         control, cells, _ = one_target(batch, target)
         control, cells = scaled(control, cells, scale=True, clip=math.inf)
@@ -167,7 +181,7 @@ def test_control_sample_is_evenly_spaced_by_rank() -> None:
         ranks = np.sort(np.argsort(np.argsort(scores))[found.control_sample[target]])
         np.testing.assert_array_equal(ranks, np.linspace(0, 89, 10).round())
         assert (np.diff(found.control_sample[target]) > 0).all()
-    everyone = call(batch, PERTPY, n_sample=1000)
+    everyone = call(backend, batch, PERTPY, n_sample=1000)
     np.testing.assert_array_equal(everyone.control_sample, np.tile(np.arange(90), (2, 1)))
 
 
@@ -184,24 +198,24 @@ def test_control_sample_is_evenly_spaced_by_rank() -> None:
     ],
     ids=["no direction", "constant control", "constant cells", "one control"],
 )
-def test_degenerate_targets_get_a_status(change: Any, status: int) -> None:
-    found = call(change(make_batch([8], [3])), PERTPY)
+def test_degenerate_targets_get_a_status(backend: str, change: Any, status: int) -> None:
+    found = call(backend, change(make_batch([8], [3])), PERTPY)
     assert found.status.tolist() == [status]
     assert not found.perturbed.any()
     assert not found.converged.any()
     assert (found.posterior == 0).all()
 
 
-def test_targets_of_one_cell_or_none() -> None:
+def test_targets_of_one_cell_or_none(backend: str) -> None:
     batch = make_batch([1, 0, 40], [3, 3, 3])
-    found = call(batch, PERTPY)
+    found = call(backend, batch, PERTPY)
     assert found.status.tolist()[0] == PERTURBED_CONSTANT
     assert found.status.tolist()[1] in (NO_DIRECTION, PERTURBED_CONSTANT)
     assert found.status.tolist()[2] == OK
 
 
-def test_few_perturbed_cells_keep_their_posterior() -> None:
-    found = call(make_batch([12], [4]), PERTPY._replace(min_perturbed=12))
+def test_few_perturbed_cells_keep_their_posterior(backend: str) -> None:
+    found = call(backend, make_batch([12], [4]), PERTPY._replace(min_perturbed=12))
     assert found.status.tolist() == [FEW_PERTURBED]
     assert not found.perturbed.any()
     assert (found.posterior > 0.5).any()
@@ -209,9 +223,9 @@ def test_few_perturbed_cells_keep_their_posterior() -> None:
 
 @pytest.mark.parametrize("scale", [True, False])
 @pytest.mark.parametrize("clip", [math.inf, 1.2])
-def test_score_targets_matches_definition(scale: bool, clip: float) -> None:
+def test_score_targets_matches_definition(backend: str, scale: bool, clip: float) -> None:
     batch = make_batch([50, 1, 9], [6, 4, 1])
-    found = KERNELS.score_targets(batch, scale=scale, clip=clip, n_sample=5, resources=Resources())
+    found = score(backend, batch, scale=scale, clip=clip)
     for target in range(3):
         control, cells, _ = one_target(batch, target)
         control, cells = scaled(control, cells, scale=scale, clip=clip)
@@ -224,17 +238,17 @@ def test_score_targets_matches_definition(scale: bool, clip: float) -> None:
     assert found.status.tolist() == [OK] * 3
 
 
-def test_score_targets_without_control_variance() -> None:
+def test_score_targets_without_control_variance(backend: str) -> None:
     batch = make_batch([6], [2])._replace(control=np.full((2, 90), 3.0))
-    found = KERNELS.score_targets(batch, scale=True, clip=math.inf, n_sample=5, resources=Resources())
+    found = score(backend, batch)
     assert found.status.tolist() == [CONTROL_CONSTANT]
     assert (found.standardised == 0).all()
 
 
-def test_targets_do_not_depend_on_threads_or_company() -> None:
+def test_targets_do_not_depend_on_threads_or_company(backend: str) -> None:
     batch = make_batch([60, 7, 25], [8, 5, 1])
-    together = call(batch, PERTPY, resources=Resources(n_threads=2, memory=1 << 20))
-    alone = call(batch, PERTPY)
+    together = call(backend, batch, PERTPY, resources=kernels(backend, n_threads=2, memory=1 << 20)[1])
+    alone = call(backend, batch, PERTPY)
     for name, values in together._asdict().items():
         np.testing.assert_array_equal(values, getattr(alone, name), err_msg=name)
     second = TargetColumns(
@@ -246,7 +260,7 @@ def test_targets_do_not_depend_on_threads_or_company() -> None:
         np.array([0, 7]),
         batch.controls_before[60:67],
     )
-    np.testing.assert_array_equal(call(second, PERTPY).posterior, together.posterior[60:67])
+    np.testing.assert_array_equal(call(backend, second, PERTPY).posterior, together.posterior[60:67])
 
 
 def test_clusters_of_tied_scores_are_those_of_scikit_learn() -> None:
@@ -292,45 +306,79 @@ def slow_axes(values: np.ndarray, count: int) -> np.ndarray:
     return axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(count)])
 
 
+#: Module, constant, value: what makes small data take a path that is meant for large ones.
+PATHS = {
+    "cpu": {
+        "whole": [],
+        "iterative": [("discriminant_axes", "_DIRECT", 0)],
+        "unformed": [("discriminant_axes", "_SCATTER", 0)],
+        "pieces": [("discriminant_axes", "_TILE", 7), ("discriminant_axes", "_BLOCK", 8)],
+    },
+    "cuda": {
+        "whole": [],
+        "iterative": [],  # from twice as many genes on as the subspace has vectors
+        "unformed": [("principal_axes", "_FORMED", 0)],
+        "pieces": [
+            ("matrix_parts", "_BLOCK_VALUES", 200),
+            ("principal_axes", "_GROUP_BYTES", 4000),
+            ("discriminant_axes", "_FOLD", 10),
+        ],
+    },
+}
+
+
+def take_path(backend: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name, value in PATHS[backend][path]:
+        monkeypatch.setattr(import_module(f"ptg.kernels.{backend}.{module}"), name, value)
+
+
+def target_axes(backend: str, values: np.ndarray, codes: np.ndarray, layout: str, **options: Any) -> np.ndarray:
+    """Axes of the classes from 1 on, of nobody, and of class 2 without axes, with class 0 as control."""
+    implementation, resources = kernels(backend, **options)
+    order = np.argsort(codes, kind="stable")[40:]
+    return implementation.projection.principal_axes(
+        as_layout(values[codes == 0], layout, values.dtype),
+        as_layout(values[order], layout, values.dtype),
+        AXES_OFFSETS,
+        N_AXES,
+        resources=resources,
+    )
+
+
+AXES_OFFSETS, N_AXES = np.array([0, 25, 25, 34, 36]), np.array([4, 2, 0, 3])
+
+
 @pytest.mark.parametrize("layout", ["dense", "csr"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("path", ["direct", "iterative", "unformed", "tiles"])
-def test_principal_axes_match_definition(layout: str, dtype: type, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ptg.kernels.cpu import discriminant_axes
-
-    limits = {
-        "direct": {},
-        "iterative": {"_DIRECT": 0},
-        "unformed": {"_SCATTER": 0},
-        "tiles": {"_TILE": 7, "_BLOCK": 8},
-    }
-    for name, value in limits[path].items():
-        monkeypatch.setattr(discriminant_axes, name, value)
-    values, codes = cells_and_groups()
+@pytest.mark.parametrize("path", list(PATHS["cpu"]))
+@pytest.mark.parametrize("n_genes", [23, 250])
+def test_principal_axes_match_definition(
+    backend: str, layout: str, dtype: type, path: str, n_genes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_path(backend, path, monkeypatch)
+    values, codes = cells_and_groups(n_genes)
+    values = values.astype(dtype)
+    found = target_axes(backend, values, codes, layout, n_threads=2)
     order = np.argsort(codes, kind="stable")[40:]
-    offsets, n_axes = np.array([0, 25, 25, 34, 36]), np.array([4, 2, 0, 3])
-    control = as_layout(values[codes == 0], layout, dtype)
-    found = KERNELS.principal_axes(
-        control, as_layout(values[order], layout, dtype), offsets, n_axes, resources=Resources(n_threads=2)
-    )
     expected = [
-        slow_axes(np.concatenate([values[codes == 0], values[order[start:stop]]]).astype(dtype), count)
-        for start, stop, count in zip(offsets[:-1], offsets[1:], n_axes, strict=True)
+        slow_axes(np.concatenate([values[codes == 0], values[order[start:stop]]]), count)
+        for start, stop, count in zip(AXES_OFFSETS[:-1], AXES_OFFSETS[1:], N_AXES, strict=True)
     ]
     np.testing.assert_allclose(found, np.concatenate(expected, axis=1), atol=1e-9)
 
 
 @pytest.mark.parametrize("layout", ["dense", "csr"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("block", [4096, 10])
-def test_discriminants_match_definition(layout: str, dtype: type, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ptg.kernels.cpu import discriminant_axes
-
-    monkeypatch.setattr(discriminant_axes, "_BLOCK", block)
+@pytest.mark.parametrize("path", ["whole", "pieces"])
+def test_discriminants_match_definition(
+    backend: str, layout: str, dtype: type, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_path(backend, path, monkeypatch)
+    implementation, resources = kernels(backend, n_threads=2)
     values, codes = cells_and_groups()
     axes = np.linalg.qr(np.random.default_rng(2).normal(size=(23, 6)))[0]
-    found = KERNELS.discriminants(
-        as_layout(values, layout, dtype), codes, axes, tol=1e-4, resources=Resources(n_threads=2)
+    found = implementation.projection.discriminants(
+        as_layout(values, layout, dtype), codes, axes, tol=1e-4, resources=resources
     )
     projected = values.astype(dtype).astype(np.float64) @ axes
     means = np.stack([projected[codes == code].mean(0) for code in range(4)])
@@ -342,24 +390,57 @@ def test_discriminants_match_definition(layout: str, dtype: type, block: int, mo
     np.testing.assert_allclose(found.coordinates, (projected - projected.mean(0)) @ loadings, rtol=1e-8, atol=1e-9)
 
 
-def test_discriminants_of_equal_axes_have_full_rank_only_once() -> None:
+def test_discriminants_of_equal_axes_have_full_rank_only_once(backend: str) -> None:
     """A repeated axis adds nothing: singular values below the tolerance are dropped."""
+    implementation, resources = kernels(backend)
     values, codes = cells_and_groups()
     axes = np.linalg.qr(np.random.default_rng(2).normal(size=(23, 4)))[0]
-    once = KERNELS.discriminants(values, codes, axes, tol=1e-4, resources=Resources())
-    twice = KERNELS.discriminants(values, codes, np.repeat(axes, 2, axis=1), tol=1e-4, resources=Resources())
+    once, twice = (
+        implementation.projection.discriminants(values, codes, some, tol=1e-4, resources=resources)
+        for some in (axes, np.repeat(axes, 2, axis=1))
+    )
     signs = np.sign((once.coordinates * twice.coordinates).sum(0))
     np.testing.assert_allclose(twice.coordinates * signs, once.coordinates, atol=1e-8)
 
 
-def test_axes_and_discriminants_do_not_depend_on_threads() -> None:
+def test_axes_and_discriminants_do_not_depend_on_threads(backend: str) -> None:
     values, codes = cells_and_groups()
-    matrix = sp.csr_matrix(values)
     results = []
     for n_threads in (1, 3):
-        resources = Resources(n_threads=n_threads, memory=(1 << 20) * n_threads)
-        offsets, count = np.array([0, 10, 36]), np.array([3, 3])
-        axes = KERNELS.principal_axes(matrix[:40], matrix[40:], offsets, count, resources=resources)
-        results.append((axes, KERNELS.discriminants(matrix, codes, axes, tol=1e-4, resources=resources).coordinates))
+        options = {"n_threads": n_threads, "memory": (1 << 20) * n_threads}
+        axes = target_axes(backend, values, codes, "csr", **options)
+        implementation, resources = kernels(backend, **options)
+        found = implementation.projection.discriminants(
+            sp.csr_matrix(values), codes, axes, tol=1e-4, resources=resources
+        )
+        results.append((axes, found.coordinates))
     np.testing.assert_array_equal(results[0][0], results[1][0])
     np.testing.assert_array_equal(results[0][1], results[1][1])
+
+
+# --- backends -----------------------------------------------------------------------------------------------------
+
+
+def everything(backend: str) -> list[np.ndarray]:
+    """Results of all kernels on one small screen."""
+    batch = make_batch([60, 7, 25, 0, 130], [8, 5, 1, 3, 40], n_control=700)
+    values, codes = cells_and_groups(250)
+    axes = target_axes(backend, values, codes, "csr")
+    implementation, resources = kernels(backend)
+    found = implementation.projection.discriminants(values, codes, axes, tol=1e-4, resources=resources)
+    classes = call(backend, batch, PERTPY, clip=1.5)
+    return [axes, *found, *classes, *score(backend, batch, clip=1.5)]
+
+
+def test_ten_calls_have_the_same_bits(backend: str) -> None:
+    first = everything(backend)
+    for _ in range(9):
+        for values, expected in zip(everything(backend), first, strict=True):
+            np.testing.assert_array_equal(values, expected)
+
+
+@pytest.mark.parametrize("other", BACKENDS[1:])
+def test_backends_agree(other: str) -> None:
+    for values, expected in zip(everything(other), everything("cpu"), strict=True):
+        assert values.dtype == expected.dtype
+        np.testing.assert_allclose(values, expected, rtol=1e-9, atol=1e-9)

@@ -8,10 +8,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from scipy.stats import mannwhitneyu
+from tests.support import BACKENDS, kernels
 
-from ptg.kernels.contract import Backend, Resources
-
-BACKENDS = ["cpu"]
 LAYOUTS = ["dense", "csr", "csr with stored zeros", "csr int64"]
 
 
@@ -64,9 +62,8 @@ def layouts(matrix: np.ndarray, dtype: type) -> dict[str, np.ndarray | sp.csr_ma
 def run(matrix: np.ndarray | sp.csr_matrix, case: Case, backend: str = "cpu", **resources: int) -> np.ndarray:
     order = np.array([cell for group in case.groups for cell in group], dtype=np.int64)
     offsets = np.cumsum([0, *(len(group) for group in case.groups)])
-    return Backend(backend).ranksum.u_statistics(
-        matrix, order, offsets, np.array(case.control, dtype=np.int64), resources=Resources(**resources)
-    )
+    names, bounds = kernels(backend, **resources)
+    return names.ranksum.u_statistics(matrix, order, offsets, np.array(case.control, dtype=np.int64), resources=bounds)
 
 
 def definition(dense: np.ndarray, case: Case) -> np.ndarray:
@@ -131,3 +128,31 @@ def test_inputs_stay_as_they_are(backend: str) -> None:
     run(matrix, case, backend)
     for part in ("data", "indices", "indptr"):
         np.testing.assert_array_equal(getattr(matrix, part), getattr(before, part))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_few_rows_of_many(backend: str) -> None:
+    case = Case(mixed(300, 12), [[5, 290, 2], [100, 3]], [7, 8, 200, 201, 202])
+    for matrix in layouts(case.matrix, np.float32).values():
+        np.testing.assert_array_equal(run(matrix, case, backend), definition(case.matrix.astype(np.float32), case))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_ten_runs_give_the_same_bits(backend: str) -> None:
+    case = Case(
+        mixed(3000, 40), [list(range(start, start + 500)) for start in range(0, 2000, 250)], [*range(2000, 3000)]
+    )
+    matrix = sp.csr_matrix(case.matrix.astype(np.float32))
+    first, *others = (run(matrix, case, backend) for _ in range(10))
+    for other in others:
+        np.testing.assert_array_equal(other, first)
+    np.testing.assert_array_equal(first, run(matrix, case, "cpu"))
+
+
+@pytest.mark.parametrize("backend", BACKENDS[1:])
+def test_cells_on_the_device(backend: str) -> None:
+    cupy, sparse = pytest.importorskip("cupy"), pytest.importorskip("cupyx.scipy.sparse")
+    case = CASES["ragged"]
+    dense = case.matrix.astype(np.float32)
+    for there in (cupy.asarray(dense), sparse.csr_matrix(sp.csr_matrix(dense))):
+        np.testing.assert_array_equal(run(there, case, backend), definition(dense, case))

@@ -7,13 +7,15 @@ import pytest
 import ptg
 from ptg.data import InputError
 from ptg.execute import open_run, settings
+from ptg.execute.device import why_no_gpu
 from ptg.execute.progress import ProgressBar
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu", None])
-def test_devices_of_a_machine_without_gpu(device):
+def test_auto_takes_a_gpu_where_there_is_one(device):
     with open_run("work", device=device) as run:
-        assert run.kernels.name == "cpu"
+        assert run.kernels.name == ("cpu" if device == "cpu" or why_no_gpu() else "cuda")
+        assert bool(run.resources.devices) == (run.kernels.name == "cuda")
         assert run.resources.n_threads >= 1
         assert run.resources.memory >= 1 << 20
 
@@ -69,3 +71,29 @@ def test_progress_is_drawn_for_long_work_only_when_watched(monkeypatch, capsys):
         bar.start(1)
         bar.advance(1)
         assert bar._bar is None
+
+
+@pytest.mark.skipif(not why_no_gpu(), reason="a GPU is there")
+@pytest.mark.parametrize("device", ["cuda", "cuda:0"])
+def test_a_gpu_that_is_not_there(device):
+    with (
+        pytest.raises(InputError, match=f"device='{device}' cannot be used: .*CuPy.* Pass device='cpu'"),
+        open_run("work", device=device),
+    ):
+        pass
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(bool(why_no_gpu()), reason=why_no_gpu() or "a GPU is there")
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"device": "cuda:99"}, ("there is no GPU 99",)),
+        ({"device": "cuda", "multi_gpu": [0, 99]}, ("there is no GPU 99", "multi_gpu=[0, 99]")),
+        ({"device": "cuda:0", "multi_gpu": [1]}, ("device='cuda:0' is one GPU",)),
+    ],
+)
+def test_gpus_that_do_not_exist(arguments, words):
+    with pytest.raises(InputError) as caught, open_run("work", **arguments):
+        pass
+    assert all(word in str(caught.value) for word in words), caught.value

@@ -129,9 +129,9 @@ def analyse_screen(
 def check_request(rna: AnnData, guides: AnnData | None, settings: ScreenSettings) -> None:
     """Fail on what can be known to be wrong before anything is computed."""
     from ptg.distance import Distance
-    from ptg.execute.device import resolve_backend
+    from ptg.execute.device import resolve_device
 
-    resolve_backend(settings.device)
+    resolve_device(settings.device)
     Distance(settings.metric, obsm_key="X_pca")
     for argument in ("replicate", "size_factor"):
         key = getattr(settings, argument)

@@ -25,11 +25,11 @@ from ptg.distance.evaluate import Bootstrap, PairValues, evaluate
 from ptg.distance.layout import OnesidedLayout, PairwiseLayout, as_list
 from ptg.distance.metrics import make_metric
 from ptg.distance.sample import Sample
-from ptg.execute import open_run
-from ptg.execute.device import resolve_backend
+from ptg.execute import open_run, to_host
+from ptg.execute.device import resolve_device
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from anndata import AnnData
 
@@ -110,7 +110,7 @@ class Distance:
         self.obsm_key = None if obsm_key is None else check_string("obsm_key", obsm_key)
         if layer_key is None and obsm_key is None:
             self.obsm_key = "X_pca"
-        resolve_backend(device)
+        resolve_device(device)
         self.device = device
 
     @entry_point
@@ -193,7 +193,8 @@ class Distance:
         n_bootstrap, random_state
             Number of resamples, and their seed. The resamples of a group depend on its name, not on the other groups.
         multi_gpu
-            Accepted for compatibility; without effect on a CPU.
+            GPUs to use: None or True for all, False for the current one, a list of numbers or text such as ``"0,2"``.
+            Without effect on a CPU.
         show_progressbar
             Show progress on a terminal or in a notebook.
 
@@ -210,7 +211,7 @@ class Distance:
         resampling = _check_bootstrap(bootstrap, n_bootstrap, random_state)
         sample = Sample.of_groups(self._read(adata), read_groups(adata, groupby, groups))
         layout = PairwiseLayout(sample.names, groupby, self._metric.record.symmetric)
-        values = self._evaluate(sample, layout.pairs(), resampling, multi_gpu, show_progressbar)
+        values = self._evaluate(sample, layout.pairs, resampling, multi_gpu, show_progressbar)
         means = layout.table(values.means, f"pairwise {self.metric}")
         if values.variances is None:
             return means
@@ -264,7 +265,7 @@ class Distance:
         sample = Sample.of_groups(self._read(adata), read_groups(adata, groupby, [*names, *extra]))
         positions = np.array([sample.names.index(control) for control in controls])
         layout = OnesidedLayout(names, groupby, controls, positions)
-        values = self._evaluate(sample, layout.pairs(), resampling, multi_gpu, show_progressbar)
+        values = self._evaluate(sample, layout.pairs, resampling, multi_gpu, show_progressbar)
         if several:
             means = layout.table(values.means)
             return means if values.variances is None else (means, layout.table(values.variances))
@@ -309,7 +310,8 @@ class Distance:
         has_cells = (resolved.left >= 0) & (resolved.right >= 0)
         pairs = (resolved.left[has_cells], resolved.right[has_cells])
         distances = np.full(len(contrasts), np.nan)
-        distances[has_cells] = self._evaluate(sample, pairs, None, multi_gpu, show_progressbar).means
+        values = self._evaluate(sample, lambda _: pairs, None, multi_gpu, show_progressbar)
+        distances[has_cells] = to_host(values.means)
         if not has_cells.all():
             missing = contrast_table.describe_rows(contrasts[~has_cells])
             warn(f"{len(missing)} contrast(s) have no cells and are NaN: {listed(missing)}.")
@@ -373,19 +375,19 @@ class Distance:
 
     def _of_two(self, X: Matrix, Y: Matrix, bootstrap: Bootstrap | None) -> PairValues:
         sample = Sample.of_two(as_matrix(X, "X"), as_matrix(Y, "Y"))
-        return self._evaluate(sample, (np.array([0]), np.array([1])), bootstrap, None, False)
+        return self._evaluate(sample, lambda _: (np.array([0]), np.array([1])), bootstrap, None, False)
 
     def _evaluate(
         self,
         sample: Sample,
-        pairs: tuple[Any, Any],
+        pairs: Callable[[Any], tuple[Any, Any]],
         bootstrap: Bootstrap | None,
         multi_gpu: MultiGpu,
         show_progressbar: bool,
     ) -> PairValues:
         show = check_flag("show_progressbar", show_progressbar)
         with open_run(self.metric, device=self.device, multi_gpu=multi_gpu, show_progressbar=show) as run:
-            return evaluate(self._metric, sample, *pairs, bootstrap=bootstrap, run=run)
+            return evaluate(self._metric, sample, *pairs(run.arrays), bootstrap=bootstrap, run=run)
 
 
 def _check_bootstrap(bootstrap: object, n_bootstrap: object, random_state: object) -> Bootstrap | None:

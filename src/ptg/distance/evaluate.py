@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ptg.data import listed, warn
 from ptg.distance.resampling import Resampler
+from ptg.execute import array_module, to_host
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,7 +45,9 @@ class _Pairs(NamedTuple):
     position: NDArray[np.int64]
 
     def spread(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.append(values, 0.0)[self.position]
+        arrays = array_module(self.position)
+        spread: NDArray[np.float64] = arrays.append(arrays.asarray(values), 0.0)[self.position]
+        return spread
 
 
 def evaluate(
@@ -66,13 +69,14 @@ def evaluate(
     metric, sample
         What to compute, on which cells.
     left, right
-        (n_pairs,) group numbers: X and Y of each pair.
+        (n_pairs,) group numbers: X and Y of each pair. Values come back as arrays of the run's device.
     bootstrap
         If given, means and population variances of the distance over resamples take the place of the distance.
     run
         Kernels and resources.
     """
-    pairs = _to_compute(left, right, n_groups=len(sample.names), symmetric=metric.record.symmetric)
+    sample = sample.on_device(run)
+    pairs = _to_compute(left, right, n_groups=len(sample.names), symmetric=metric.record.symmetric, arrays=run.arrays)
     if not len(pairs.left):
         values = PairValues(np.empty(0), None if bootstrap is None else np.empty(0))
     elif bootstrap is None:
@@ -84,11 +88,14 @@ def evaluate(
     return PairValues(pairs.spread(values.means), variances)
 
 
-def _to_compute(left: NDArray[np.int64], right: NDArray[np.int64], *, n_groups: int, symmetric: bool) -> _Pairs:
+def _to_compute(
+    left: NDArray[np.int64], right: NDArray[np.int64], *, n_groups: int, symmetric: bool, arrays: Any
+) -> _Pairs:
+    left, right = arrays.asarray(left), arrays.asarray(right)
     first, second = (np.minimum(left, right), np.maximum(left, right)) if symmetric else (left, right)
     different = first != second
-    keys, inverse = np.unique(first[different] * n_groups + second[different], return_inverse=True)
-    position = np.full(len(left), -1, dtype=np.int64)
+    keys, inverse = arrays.unique(first[different] * n_groups + second[different], return_inverse=True)
+    position = arrays.full(len(left), -1, dtype=np.int64)
     position[different] = inverse
     return _Pairs(keys // n_groups, keys % n_groups, position)
 
@@ -96,7 +103,7 @@ def _to_compute(left: NDArray[np.int64], right: NDArray[np.int64], *, n_groups: 
 def _bootstrap(metric: Metric, sample: Sample, pairs: _Pairs, bootstrap: Bootstrap, run: Run) -> PairValues:
     """Mean and population variance over draws, by Welford's updates in the order of the draws."""
     n_pairs = len(pairs.left)
-    means, squares = np.zeros(n_pairs), np.zeros(n_pairs)
+    means, squares = run.arrays.zeros(n_pairs), run.arrays.zeros(n_pairs)
     resampler = Resampler(sample, bootstrap.random_state)
     n_at_once = _draws_at_once(sample, run.resources.memory)
     pairs_at_once = max(1, run.resources.memory // (64 * min(n_at_once, bootstrap.n_bootstrap)))
@@ -105,7 +112,7 @@ def _bootstrap(metric: Metric, sample: Sample, pairs: _Pairs, bootstrap: Bootstr
         for start in range(0, n_pairs, pairs_at_once):
             some = slice(start, start + pairs_at_once)
             values = metric.values(sample, pairs.left[some], pairs.right[some], weights=weights, run=run)
-            for draw, of_draw in enumerate(values, start=done + 1):
+            for draw, of_draw in enumerate(run.arrays.asarray(values), start=done + 1):
                 change = of_draw - means[some]
                 means[some] += change / draw
                 squares[some] += change * (of_draw - means[some])
@@ -119,10 +126,10 @@ def _draws_at_once(sample: Sample, memory: int) -> int:
 
 
 def _warn_of_undefined(metric: Metric, sample: Sample, pairs: _Pairs, values: NDArray[np.float64], run: Run) -> None:
-    undefined = np.isnan(values)
-    if not undefined.any():
+    if not np.isnan(values).any():
         return
-    involved = np.union1d(pairs.left[undefined], pairs.right[undefined])
+    undefined = np.isnan(to_host(values))
+    involved = np.union1d(to_host(pairs.left)[undefined], to_host(pairs.right)[undefined])
     cause = involved[metric.undefined_groups(sample, run)[involved]]
     # In a bootstrap a resample can be undefined where the group itself is not.
     names = [sample.names[group] for group in (cause if len(cause) else involved)]

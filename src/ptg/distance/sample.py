@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ptg.data import Groups, Matrix
+    from ptg.execute import Run
 
 
 @dataclass(frozen=True)
@@ -23,16 +24,19 @@ class Sample:
     Attributes
     ----------
     cells
-        (n_cells, n_columns) dense or CSR.
+        (n_cells, n_columns) dense or CSR: sorted by group, or still in the order of the data.
     offsets
         (n_groups + 1,): group `g` is ``cells[offsets[g]:offsets[g + 1]]``.
     names
         How warnings call the groups; also what the resamples of a group are seeded with.
+    order
+        Positions of the sorted cells in `cells`; None where they are sorted.
     """
 
     cells: Matrix
     offsets: NDArray[np.int64]
     names: list[Any]
+    order: NDArray[np.int64] | None = None
 
     @property
     def sizes(self) -> NDArray[np.int64]:
@@ -41,8 +45,15 @@ class Sample:
 
     @classmethod
     def of_groups(cls, matrix: Matrix, groups: Groups) -> Sample:
-        """Sort the rows of a matrix by group."""
-        return cls(matrix[groups.order], groups.offsets, groups.names)
+        """Take the grouped rows of a matrix; they are sorted when they are `on_device`."""
+        return cls(matrix, groups.offsets, groups.names, groups.order)
+
+    def on_device(self, run: Run) -> Sample:
+        """Move the cells to the device of a run and sort them there."""
+        cells = run.to_device(self.cells)
+        if self.order is not None:
+            cells = cells[run.arrays.asarray(self.order)]
+        return replace(self, cells=cells, order=None)
 
     @classmethod
     def of_two(cls, x: Matrix, y: Matrix) -> Sample:

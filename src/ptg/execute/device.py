@@ -1,4 +1,4 @@
-"""Choose the backend: `device=` and `multi_gpu=` to kernels."""
+"""Choose the backend and the devices: `device=` and `multi_gpu=` to kernels."""
 
 from __future__ import annotations
 
@@ -15,42 +15,87 @@ MultiGpu: TypeAlias = "bool | list[int] | str | None"
 _ACCEPTED = "'auto', 'cpu', 'cuda' or 'cuda:1'"
 
 
-def resolve_backend(device: str | None) -> Backend:
-    """Return the kernels for `device` (None: ``ptg.settings.device``).
+def resolve_device(device: str | None, multi_gpu: MultiGpu = None) -> tuple[Backend, tuple[int, ...]]:
+    """Return the kernels for `device` (None: ``ptg.settings.device``) and the GPUs to use, none on a CPU.
+
+    Parameters
+    ----------
+    device
+        ``"auto"`` (a GPU where one can be used, else the CPU), ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
+    multi_gpu
+        None or True: all GPUs; False: the current one; a list of GPU numbers, or such a list as text (``"0,2"``). On a
+        CPU every accepted value means the same. ``device="cuda:1"`` uses that GPU alone.
 
     Raises
     ------
     InputError
-        The name is not one of the accepted ones, or a GPU was asked for that cannot be used.
+        A name is not one of the accepted ones, or a GPU was asked for that cannot be used.
     """
     device = settings.device if device is None else device
     if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise InputError(f"device={device!r} is not accepted. Pass {_ACCEPTED}.")
-    if device.startswith("cuda"):
-        raise InputError(f"device={device!r} cannot be used: {_why_no_gpu()} Pass device='cpu' or 'auto'.")
-    return Backend("cpu")
+    listed = _listed_gpus(multi_gpu)
+    why_not = "" if device == "cpu" else why_no_gpu()
+    if device == "cpu" or (device == "auto" and why_not):
+        return Backend("cpu"), ()
+    if why_not:
+        raise InputError(f"device={device!r} cannot be used: {why_not} Pass device='cpu' or 'auto'.")
+    number = device.partition(":")[2]
+    if number:
+        if listed not in ([], [int(number)]):
+            raise InputError(
+                f"device={device!r} is one GPU, but multi_gpu={multi_gpu!r} names others. Pass one of them."
+            )
+        listed = [int(number)]
+    return Backend("cuda"), _existing(listed or _default_gpus(multi_gpu), device, multi_gpu)
 
 
-def _why_no_gpu() -> str:
-    if find_spec("ptg.kernels.cuda") is None:
-        return "this version of ptg has no CUDA kernels yet."
-    return "CuPy is not installed; install ptg[cuda12] or ptg[cuda13]."
-
-
-def check_multi_gpu(multi_gpu: MultiGpu) -> None:
-    """Check the argument that `rapids_singlecell` has; on a CPU every accepted value means the same.
-
-    Parameters
-    ----------
-    multi_gpu
-        None, True, False, a list of GPU numbers, or such a list as text: ``"0,2"``.
-    """
+def _listed_gpus(multi_gpu: MultiGpu) -> list[int]:
+    """GPU numbers that `multi_gpu` names; empty for None, True and False."""
     if multi_gpu is None or isinstance(multi_gpu, bool):
-        return
+        return []
     numbers = re.split(r"\s*,\s*", multi_gpu.strip()) if isinstance(multi_gpu, str) else multi_gpu
-    well_formed = isinstance(numbers, list) and bool(numbers)
+    well_formed = isinstance(numbers, list) and bool(numbers) and len(set(map(str, numbers))) == len(numbers)
     if not well_formed or not all(re.fullmatch(r"\d+", str(number)) for number in numbers):
         raise InputError(
             f"multi_gpu={multi_gpu!r} is not accepted. "
-            "Pass None, True, False, a list of GPU numbers or text such as '0,2'."
+            "Pass None, True, False, a list of different GPU numbers or text such as '0,2'."
         )
+    return [int(number) for number in numbers]
+
+
+def why_no_gpu() -> str:
+    """Say why no GPU can be used; empty if one can."""
+    if find_spec("cupy") is None:
+        return "CuPy is not installed; install ptg[cuda12] or ptg[cuda13]."
+    import cupy
+
+    try:
+        if cupy.cuda.runtime.getDeviceCount():
+            return ""
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        return f"CuPy finds no GPU ({error})."
+    return "CuPy finds no GPU."
+
+
+def _default_gpus(multi_gpu: MultiGpu) -> list[int]:
+    import cupy
+
+    if multi_gpu is False:
+        return [cupy.cuda.runtime.getDevice()]
+    # The current device first: it is the one that results are gathered on.
+    current = cupy.cuda.runtime.getDevice()
+    return [current, *(number for number in range(cupy.cuda.runtime.getDeviceCount()) if number != current)]
+
+
+def _existing(numbers: list[int], device: str, multi_gpu: MultiGpu) -> tuple[int, ...]:
+    import cupy
+
+    n_devices = cupy.cuda.runtime.getDeviceCount()
+    missing = [number for number in numbers if number >= n_devices]
+    if missing:
+        raise InputError(
+            f"device={device!r}, multi_gpu={multi_gpu!r}: there is no GPU {missing[0]}; "
+            f"this machine has {n_devices}, numbered from 0."
+        )
+    return tuple(numbers)

@@ -39,7 +39,8 @@ class Settings:
     n_threads
         Threads of CPU work; None takes all that the process may use.
     memory
-        Bytes that temporaries may take; None takes a quarter of what is free, at most 2 GiB.
+        Bytes that temporaries may take; None takes a quarter of what is free, at most 2 GiB, on a CPU, and half of what
+        is free on a GPU.
 
     Examples
     --------
@@ -62,9 +63,25 @@ class Settings:
         """Return the number of bytes that temporaries may take now."""
         if self.memory is None:
             return min(max(available_memory() // 4, 64 << 20), 2 << 30)
-        if self.memory < 1 << 20:
-            raise InputError(f"settings.memory={self.memory!r} is less than 1 MiB. Pass a number of bytes, or None.")
-        return int(self.memory)
+        return self._given_memory(self.memory)
+
+    def resolved_device_memory(self, devices: tuple[int, ...]) -> int:
+        """Return the number of bytes that temporaries may take on each of some GPUs."""
+        import cupy
+
+        if self.memory is not None:
+            return self._given_memory(self.memory)
+        pool = cupy.get_default_memory_pool()
+        free = []
+        for device in devices:
+            with cupy.cuda.Device(device):
+                free.append(cupy.cuda.runtime.memGetInfo()[0] + pool.free_bytes())
+        return int(min(free)) // 2
+
+    def _given_memory(self, memory: int) -> int:
+        if memory < 1 << 20:
+            raise InputError(f"settings.memory={memory!r} is less than 1 MiB. Pass a number of bytes, or None.")
+        return int(memory)
 
 
 #: The settings of this process.

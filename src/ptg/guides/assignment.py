@@ -9,7 +9,7 @@ import scipy.sparse as sp
 
 from ptg.data import InputError, StagedWrites, check_flag, check_integer, check_number, check_string, entry_point
 from ptg.execute import open_run
-from ptg.execute.device import resolve_backend
+from ptg.execute.device import resolve_device
 from ptg.guides.labels import combination_labels, guide_labels
 from ptg.guides.mixture import fit_guides, warn_of_unfitted
 from ptg.guides.source import check_names, read_source
@@ -50,7 +50,7 @@ class GuideAssignment:
 
     @entry_point
     def __init__(self, *, device: str | None = None) -> None:
-        resolve_backend(device)
+        resolve_device(device)
         self.device = device
 
     @entry_point

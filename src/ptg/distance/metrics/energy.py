@@ -53,16 +53,17 @@ class EnergyDistance(Metric):
         run: Run,
     ) -> NDArray[np.float64]:
         """Compute the distances: sums between and within the groups in one call."""
-        groups, position = np.unique(np.concatenate([left, right]), return_inverse=True)
+        arrays = run.arrays
+        groups, position = arrays.unique(arrays.concatenate([left, right]), return_inverse=True)
         sums = run.kernels.energy.pair_sums(
             sample.cells,
             sample.offsets,
-            np.concatenate([left, groups]),
-            np.concatenate([right, groups]),
+            arrays.concatenate([left, groups]),
+            arrays.concatenate([right, groups]),
             weights=weights,
             resources=run.resources,
         )
-        sizes = sample.sizes.astype(np.float64)
+        sizes = arrays.asarray(sample.sizes, dtype=np.float64)
         between = sums[..., : len(left)] / (sizes[left] * sizes[right])
         within = self._within(sums[..., len(left) :], sizes[groups])
         x, y = position[: len(left)], position[len(left) :]
@@ -71,7 +72,9 @@ class EnergyDistance(Metric):
 
     def _within(self, sums: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray[np.float64]:
         n_pairs = {"unbiased": sizes * (sizes - 1), "biased": sizes**2}[self.options["estimator"]]
-        return np.divide(sums, n_pairs, out=np.full_like(sums, np.nan), where=n_pairs > 0)
+        n_pairs[n_pairs == 0] = np.nan
+        within: NDArray[np.float64] = sums / n_pairs
+        return within
 
     def undefined_groups(self, sample: Sample, run: Run) -> NDArray[np.bool_]:  # noqa: ARG002 - others need kernels
         """Mark groups of one cell."""

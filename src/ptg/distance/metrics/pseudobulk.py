@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from ptg.distance.metrics.registry import Metric, MetricRecord, register
+from ptg.execute import to_host
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,7 +39,8 @@ class _MeanMetric(Metric):
         weights: NDArray[Any] | None = None,
         run: Run,
     ) -> Floats:
-        """Compute the distances: group means first, as many draws at once as memory allows."""
+        """Compute the distances on the host: group means first, as many draws at once as memory allows."""
+        left, right = to_host(left), to_host(right)
         if weights is None:
             of_means: Floats = self._of_means(_means(sample, run, None)[None], left, right, run)[0]
             return of_means
@@ -68,7 +70,9 @@ class _MeanMetric(Metric):
 
 
 def _means(sample: Sample, run: Run, weights: NDArray[Any] | None) -> Floats:
-    sums = run.kernels.moments.group_sums(sample.cells, sample.offsets, weights=weights, resources=run.resources)
+    sums: Floats = run.kernels.moments.group_sums(
+        sample.cells, sample.offsets, weights=weights, resources=run.resources
+    )
     sums /= sample.sizes[:, None]
     return sums
 

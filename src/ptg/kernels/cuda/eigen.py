@@ -1,0 +1,164 @@
+"""Eigenvectors of symmetric matrices: many small ones, and the leading ones of many large ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import cupy as cp
+import numpy as np
+
+from ptg.kernels.cuda.source import kernel
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_LARGEST = 1024
+"""Rows of a small matrix at most, as in `symmetric_eigen.cu`."""
+
+_STATIC_SHARED = 20 << 10
+"""Bytes of shared memory that its kernel takes anyway, rounded up."""
+
+BLOCK = 8
+"""Vectors by which the subspace of a matrix grows."""
+
+_SMALLEST_SUBSPACE = 96
+_MOST_CYCLES = 300
+_TOLERANCE = 1e-13
+"""Norm of the residual of an eigenvector, relative to the largest eigenvalue: ten times the rounding of a product."""
+
+
+@cache
+def _shared_bytes(device: int) -> int:
+    """Shared memory that a block may have."""
+    runtime = cp.cuda.runtime
+    return int(runtime.deviceGetAttribute(runtime.cudaDevAttrMaxSharedMemoryPerBlockOptin, device))
+
+
+def small_eigenvectors(matrices: Any) -> tuple[Any, Any]:
+    """Return eigenvalues (n_matrices, n), largest first, and eigenvectors (n_matrices, n, n), one per row."""
+    n_matrices, n, _ = matrices.shape
+    if n > _LARGEST:
+        raise ValueError(f"{n} rows are more than {_LARGEST}")
+    function = kernel("symmetric_eigen.cu", "symmetric_eigen")
+    n_bytes = 16 * n * n
+    in_shared = n_bytes + _STATIC_SHARED <= _shared_bytes(cp.cuda.runtime.getDevice())
+    if in_shared:
+        function.max_dynamic_shared_size_bytes = n_bytes
+    values, vectors = cp.empty((n_matrices, n)), cp.empty((n_matrices, n, n))
+    function(
+        (n_matrices,),
+        (512 if n > 32 else 64,),
+        (
+            cp.ascontiguousarray(matrices),
+            np.int32(n),
+            np.int32(in_shared),
+            cp.empty((1,) if in_shared else (n_matrices, 2, n, n)),
+            values,
+            vectors,
+        ),
+        shared_mem=n_bytes if in_shared else 0,
+    )
+    return values, vectors
+
+
+def subspace_size(count: int) -> int:
+    """Vectors of the subspace from which `count` leading eigenvectors are found."""
+    return max(_SMALLEST_SUBSPACE, -(-(5 * count // 2 + 4 * BLOCK) // BLOCK) * BLOCK)
+
+
+def leading_eigenvectors(apply: Callable[[Any], Any], active: Any, counts: NDArray[np.int64]) -> Any:
+    """Find eigenvectors of the largest eigenvalues of several positive semidefinite matrices.
+
+    Thick-restart block Lanczos with full orthogonalisation, for all matrices in step: the subspace grows by `BLOCK`
+    vectors at a time, and is cut back to the best approximations when it is full, until the residuals of all wanted
+    vectors are small. Small matrices are decomposed as they are.
+
+    Parameters
+    ----------
+    apply
+        Multiplies vectors (n_matrices, any number, n), each matrix its own.
+    active
+        (n_matrices, n) bool: rows and columns that are not zero. Eigenvectors vanish elsewhere.
+    counts
+        (n_matrices,) eigenvectors wanted of each.
+
+    Returns
+    -------
+    (n_matrices, max(counts), n) float64, an eigenvector per row, that of the largest eigenvalue first.
+    """
+    n_matrices, n = active.shape
+    count = int(counts.max())
+    size = subspace_size(count)
+    if n <= 2 * size:
+        identity = cp.broadcast_to(cp.eye(n), (n_matrices, n, n))
+        return small_eigenvectors(apply(identity))[1][:, :count]
+    return _Subspace(apply, active, size).leading(counts)
+
+
+class _Subspace:
+    """Orthonormal vectors of each matrix, and their products with it; rows that are not used are zero."""
+
+    def __init__(self, apply: Callable[[Any], Any], active: Any, size: int) -> None:
+        self._apply = apply
+        n_matrices, n = active.shape
+        self._size = size
+        self._basis = cp.zeros((n_matrices, size, n))
+        self._image = cp.zeros((n_matrices, size, n))
+        self._used = 0
+        start, noise = np.random.RandomState(0).standard_normal((2, BLOCK, n)) / np.sqrt(n)
+        self._noise = cp.asarray(noise)[None] * active[:, None]
+        self._norm = cp.zeros((n_matrices, 1))
+        self._next = self._orthonormal(cp.asarray(start)[None] * active[:, None])
+
+    def leading(self, counts: NDArray[np.int64]) -> Any:
+        """Grow and restart until the wanted vectors have converged."""
+        count = int(counts.max())
+        kept = count + (self._size - count) // 4
+        kept += (self._size - kept) % BLOCK
+        wanted = cp.asarray(np.arange(count) < counts[:, None])
+        for _ in range(_MOST_CYCLES):
+            while self._used < self._size:
+                self._grow()
+            values = self._rotate(kept)
+            residuals = self._image[:, :count] - values[:, :count, None] * self._basis[:, :count]
+            norms = cp.sqrt((residuals * residuals).sum(axis=2))
+            if bool(((norms <= _TOLERANCE * values[:, :1]) | ~wanted).all()):
+                return self._basis[:, :count]
+        raise np.linalg.LinAlgError(f"principal axes did not converge in {_MOST_CYCLES} cycles")
+
+    def _grow(self) -> None:
+        """Take in the next block, and prepare the one after it."""
+        block = slice(self._used, self._used + BLOCK)
+        self._basis[:, block] = self._next
+        image = self._apply(self._next)
+        self._image[:, block] = image
+        self._norm = cp.maximum(self._norm, cp.sqrt((image * image).sum(axis=2).max(axis=1, keepdims=True)))
+        self._used += BLOCK
+        self._next = self._orthonormal(image)
+
+    def _rotate(self, kept: int) -> Any:
+        """Replace the basis by the best approximations of eigenvectors it holds; their values."""
+        projected = cp.matmul(self._basis, self._image.transpose(0, 2, 1))
+        values, vectors = small_eigenvectors(projected)
+        vectors = cp.ascontiguousarray(vectors[:, :kept])
+        for rows in (self._basis, self._image):
+            rows[:, :kept] = cp.matmul(vectors, rows)
+            rows[:, kept:] = 0.0
+        self._used = kept
+        return values
+
+    def _orthonormal(self, rows: Any) -> Any:
+        """Orthonormalise a block against the basis and in itself; what vanishes is replaced by noise."""
+        for last in (False, True):
+            coefficients = cp.matmul(self._basis, rows.transpose(0, 2, 1))
+            rows = rows - cp.matmul(coefficients.transpose(0, 2, 1), self._basis)
+            values, vectors = small_eigenvectors(cp.matmul(rows, rows.transpose(0, 2, 1)))
+            smallest = 1e-10 if last else cp.maximum(1e-14 * values[:, :1], (1e-14 * self._norm) ** 2)
+            holds = values > smallest
+            scale = cp.where(holds, 1.0 / cp.sqrt(cp.where(holds, values, 1.0)), 0.0)
+            rows = cp.matmul(vectors * scale[:, :, None], rows)
+            if not last:
+                rows = cp.where(holds[:, :, None], rows, self._noise)
+        return rows

@@ -1,0 +1,57 @@
+"""Every CUDA source compiles for every supported architecture; no GPU is needed for that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import ptg.kernels
+
+pytest.importorskip("cupy", reason="CuPy is not installed")
+
+FOLDER = Path(ptg.kernels.__file__).parent / "cuda"
+ARCHITECTURES = ["sm_75", "sm_80", "sm_90", "sm_120"]
+#: Sources with instructions of one architecture alone.
+SPECIAL = {"energy_wgmma.cu": ["sm_90a"]}
+
+
+#: Other types and layouts than those that a source has by default.
+VARIANTS = [
+    ("counts.cu", ("-DIndex=long long", "-DCount=bool")),
+    ("counts.cu", ("-DCount=unsigned long long",)),
+    ("moments.cu", ("-DDENSE", "-DValue=double", "-DDRAWS=8", "-DWeight=unsigned short")),
+    ("moments.cu", ("-DValue=double", "-DIndex=long long", "-DWeight=bool")),
+    ("neighbor_means.cu", ("-DDENSE", "-DOut=double")),
+    ("neighbor_means.cu", ("-DValue=double", "-DIndex=long long")),
+    ("principal_axes.cu", ("-DDENSE",)),
+    ("principal_axes.cu", ("-DValue=double", "-DIndex=long long")),
+    ("ranksum.cu", ("-DDENSE",)),
+    ("ranksum.cu", ("-DValue=double", "-DIndex=long long")),
+]
+
+
+def cases():
+    return [(path.name, arch) for path in sorted(FOLDER.glob("*.cu")) for arch in SPECIAL.get(path.name, ARCHITECTURES)]
+
+
+@pytest.mark.parametrize(("name", "architecture"), cases())
+def test_every_source_compiles(name, architecture):
+    from ptg.kernels.cuda.source import cubin
+
+    assert len(cubin(name, (), architecture)) > 1000
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_sources_compile_for_other_types(name, options):
+    from ptg.kernels.cuda.source import cubin
+
+    assert len(cubin(name, options, "sm_90")) > 1000
+
+
+def test_an_error_in_a_source_is_shown(monkeypatch):
+    from ptg.kernels.cuda import source
+
+    monkeypatch.setattr(source, "read_source", lambda name: "__global__ void broken( {")
+    with pytest.raises(RuntimeError, match="does not compile for sm_90"):
+        source.cubin("broken.cu", (), "sm_90")
