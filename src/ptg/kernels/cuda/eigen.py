@@ -24,6 +24,12 @@ BLOCK = 8
 """Vectors by which the subspace of a matrix grows."""
 
 _SMALLEST_SUBSPACE = 96
+_STALLED_TOLERANCE = 1e-10
+"""Residuals that are accepted once they no longer shrink: products of many genes are not rounded better."""
+
+_PATIENCE = 10
+"""Cycles in which residuals must halve, else they have stalled."""
+
 _MOST_CYCLES = 300
 _TOLERANCE = 1e-13
 """Norm of the residual of an eigenvector, relative to the largest eigenvalue: ten times the rounding of a product."""
@@ -118,15 +124,25 @@ class _Subspace:
         kept = count + (self._size - count) // 4
         kept += (self._size - kept) % BLOCK
         wanted = cp.asarray(np.arange(count) < counts[:, None])
-        for _ in range(_MOST_CYCLES):
+        largest = np.inf
+        for cycle in range(_MOST_CYCLES):
             while self._used < self._size:
                 self._grow()
             values = self._rotate(kept)
             residuals = self._image[:, :count] - values[:, :count, None] * self._basis[:, :count]
             norms = cp.sqrt((residuals * residuals).sum(axis=2))
-            if bool(((norms <= _TOLERANCE * values[:, :1]) | ~wanted).all()):
+            relative = float(
+                (cp.where(wanted, norms, 0.0) / cp.maximum(values[:, :1], np.finfo(np.float64).tiny)).max()
+            )
+            if relative <= _TOLERANCE:
                 return self._basis[:, :count]
-        raise np.linalg.LinAlgError(f"principal axes did not converge in {_MOST_CYCLES} cycles")
+            if cycle % _PATIENCE == _PATIENCE - 1:
+                if largest / 2 < relative <= _STALLED_TOLERANCE:  # rounding keeps them from getting smaller
+                    return self._basis[:, :count]
+                largest = relative
+        raise np.linalg.LinAlgError(
+            f"principal axes have residuals of {relative:.1e} of the largest eigenvalue after {_MOST_CYCLES} cycles"
+        )
 
     def _grow(self) -> None:
         """Take in the next block, and prepare the one after it."""
