@@ -22,11 +22,12 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # so that the file runs as a script, too
 
-from benchmarks import machine, report  # noqa: E402
 from benchmarks.peer import peer_python  # noqa: E402
 from benchmarks.record import Answer, Row  # noqa: E402
 from benchmarks.rows import select  # noqa: E402
 from benchmarks.workloads import MissingDataError  # noqa: E402
+
+from benchmarks import machine, report  # noqa: E402
 
 
 def main() -> None:

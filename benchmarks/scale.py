@@ -19,8 +19,9 @@ import anndata as ad
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # so that the file runs as a script, too
 
-from benchmarks import machine, workloads  # noqa: E402
 from benchmarks.worker import peak_memory  # noqa: E402
+
+from benchmarks import machine, workloads  # noqa: E402
 
 METHODS = {"assign_mixture_model": {}, "assign_to_max_guide": {"assignment_threshold": 5}}
 TARGET_SECONDS, TARGET_BYTES = 60.0, 4e9
