@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ptg.data import listed
+from ptg.data import listed, warn
 from ptg.kernels.contract.mixture import FitStatus
 
 if TYPE_CHECKING:
@@ -62,9 +61,7 @@ def warn_of_unfitted(names: NDArray[Any], reasons: NDArray[Any]) -> None:
         for reason in _REASONS.values()
         if reason and (reasons == reason).any()
     ]
-    warnings.warn(
+    warn(
         f"{int(unfitted.sum())} of {len(names)} guides were not fitted and are assigned to no cell. "
-        + "; ".join(by_reason),
-        UserWarning,
-        stacklevel=4,  # the caller of the public method, past its entry point
+        + "; ".join(by_reason)
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ptg.data import InputError, listed
+from ptg.data import InputError, listed, warn
 from ptg.mixscape.markers import find_top_markers
 from ptg.mixscape.screen import FEWEST_CELLS
 from ptg.mixscape.selection import Expression, MarkerRule, Markers, enough
@@ -174,4 +173,4 @@ def _warn_unknown(genes: dict[str, list[str]], screen: Screen, gene_position: di
     names = dict.fromkeys(name for own in genes.values() for name in own if name not in gene_position)
     if targets or names:
         parts = [f"targets {listed(targets)}"] * bool(targets) + [f"genes {listed(list(names))}"] * bool(names)
-        warnings.warn(f"de_genes_by_target: {' and '.join(parts)} not in the data, left out.", stacklevel=5)
+        warn(f"de_genes_by_target: {' and '.join(parts)} not in the data, left out.")
