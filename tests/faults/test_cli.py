@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import json
 import os
@@ -240,7 +241,9 @@ def test_ctrl_c_in_any_step_leaves_nothing(step, data, tmp_path, monkeypatch):
 
 def test_a_real_interrupt_stops_the_process(data, tmp_path):
     line = (RUN + "--n-bootstrap 20000000").format(d=data, out=tmp_path / "out")
-    process = subprocess.Popen([PTG, *line.split()], stderr=subprocess.PIPE, text=True)
+    # A background job of a shell inherits that Ctrl-C is ignored.
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen([PTG, *line.split()], stderr=subprocess.PIPE, text=True, preexec_fn=heed)
     seen = []
     for text in process.stderr:
         seen.append(text)
