@@ -241,9 +241,9 @@ def test_ctrl_c_in_any_step_leaves_nothing(step, data, tmp_path, monkeypatch):
 
 def test_a_real_interrupt_stops_the_process(data, tmp_path):
     line = (RUN + "--n-bootstrap 20000000").format(d=data, out=tmp_path / "out")
-    # A background job of a shell inherits that Ctrl-C is ignored.
+    # A background job of a shell inherits that Ctrl-C is ignored; no lock is taken between fork and exec.
     heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    process = subprocess.Popen([PTG, *line.split()], stderr=subprocess.PIPE, text=True, preexec_fn=heed)
+    process = subprocess.Popen([PTG, *line.split()], stderr=subprocess.PIPE, text=True, preexec_fn=heed)  # noqa: PLW1509
     seen = []
     for text in process.stderr:
         seen.append(text)
