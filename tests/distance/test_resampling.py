@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import anndata as ad
 import numpy as np
 import pytest
@@ -10,8 +12,9 @@ from tests.distance.test_metrics import DEFINITIONS, two_groups
 import ptg
 from ptg.distance import evaluate
 from ptg.distance.metrics import available
-from ptg.distance.resampling import Resampler
+from ptg.distance.resampling import resampling_keys
 from ptg.distance.sample import Sample
+from ptg.kernels.contract import Backend, Resources
 
 
 def sample(*names: str) -> Sample:
@@ -20,16 +23,22 @@ def sample(*names: str) -> Sample:
     return Sample(np.zeros((offsets[-1], 1)), offsets, list(names))
 
 
+def draw(cells: Sample, random_state: int, n_draws: int) -> np.ndarray:
+    keys = resampling_keys(cells.names, random_state)
+    return Backend("cpu").resampling.bootstraps(cells.sizes, keys, 0, n_draws, resources=Resources())
+
+
 @pytest.mark.parametrize(("metric", "options"), DEFINITIONS)
 def test_bootstrap_is_the_mean_and_variance_of_explicit_resamples(
     metric: str, options: tuple[tuple[str, str], ...]
 ) -> None:
     """The weights say which cells a draw holds: gather them, and apply the definition to the copies."""
     x, y = two_groups()
-    weights = Resampler(sample("X", "Y"), 7).draw(50)
+    weights = draw(sample("X", "Y"), 7, 50)
     values = []
-    for draw in weights:
-        resampled = [np.repeat(group, count, axis=0) for group, count in ((x, draw[:23]), (y, draw[23:]))]
+    for of_draw in weights:
+        counts = ((x, of_draw[:23]), (y, of_draw[23:]))
+        resampled = [np.repeat(group, count, axis=0) for group, count in counts]
         assert [len(group) for group in resampled] == [23, 31]
         values.append(DEFINITIONS[metric, options](*resampled))
     found = ptg.Distance(metric, **dict(options)).bootstrap(x, y, n_bootstrap=50, random_state=7)
@@ -38,33 +47,18 @@ def test_bootstrap_is_the_mean_and_variance_of_explicit_resamples(
     np.testing.assert_allclose(found.variance, np.var(values), rtol=1e-10)
 
 
-def test_resamples_have_the_size_of_the_group() -> None:
-    weights = Resampler(sample("A", "B", "C"), 0).draw(20)
-    assert weights.shape == (20, 308)
-    assert (weights[:, :7].sum(1) == 7).all()
-    assert (weights[:, 7] == 1).all()
-    assert (weights[:, 8:].sum(1) == 300).all()
-    assert len(np.unique(weights, axis=0)) == 20
-
-
-def test_resamples_are_uniform() -> None:
-    """Each cell's weight is Binomial(300, 1/300): mean 1, variance 299/300; over 400 draws x 300 cells."""
-    weights = Resampler(sample("C"), 3).draw(400).astype(float)
-    assert abs(weights.mean(0) - 1).max() < 5 / np.sqrt(400)
-    assert abs(weights.var() - 299 / 300) < 0.03
-
-
 def test_a_groups_resamples_do_not_depend_on_the_others() -> None:
-    alone, together = Resampler(sample("C"), 5).draw(9), Resampler(sample("A", "C", "B"), 5).draw(9)
+    alone, together = draw(sample("C"), 5, 9), draw(sample("A", "C", "B"), 5, 9)
     assert np.array_equal(alone, together[:, 7:307])
-    assert not np.array_equal(alone, Resampler(sample("C"), 6).draw(9))
+    assert not np.array_equal(alone, draw(sample("C"), 6, 9))
 
 
-def test_resamples_do_not_depend_on_how_many_are_drawn_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    together = Resampler(sample("A", "C"), 5).draw(70)
-    resampler = Resampler(sample("A", "C"), 5)
-    monkeypatch.setattr("ptg.distance.resampling._CHOSEN_AT_ONCE", 1000)
-    assert np.array_equal(together, np.concatenate([resampler.draw(32), resampler.draw(38)]))
+def test_keys_belong_to_seed_and_name() -> None:
+    keys = [*resampling_keys(["A", "B", 1, "10"], 1), *resampling_keys(["A", "0", "10"], 11), *resampling_keys([], 0)]
+    assert len(set(keys)) == 7
+    assert resampling_keys([1], 1) == resampling_keys(["1"], 1)
+    # SHA-256 of "7:NT" begins with these bytes.
+    assert resampling_keys(["NT"], 7)[0].tobytes().hex() == hashlib.sha256(b"7:NT").hexdigest()[:16]
 
 
 @pytest.mark.parametrize("metric", available())

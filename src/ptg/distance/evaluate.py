@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ptg.data import listed, warn
-from ptg.distance.resampling import Resampler
+from ptg.distance.resampling import resampling_keys
 from ptg.execute import array_module, to_host
 
 if TYPE_CHECKING:
@@ -104,11 +104,13 @@ def _bootstrap(metric: Metric, sample: Sample, pairs: _Pairs, bootstrap: Bootstr
     """Mean and population variance over draws, by Welford's updates in the order of the draws."""
     n_pairs = len(pairs.left)
     means, squares = run.arrays.zeros(n_pairs), run.arrays.zeros(n_pairs)
-    resampler = Resampler(sample, bootstrap.random_state)
+    keys = resampling_keys(sample.names, bootstrap.random_state)
     n_at_once = _draws_at_once(sample, run.resources.memory)
     pairs_at_once = max(1, run.resources.memory // (64 * min(n_at_once, bootstrap.n_bootstrap)))
     for done in range(0, bootstrap.n_bootstrap, n_at_once):
-        weights = resampler.draw(min(n_at_once, bootstrap.n_bootstrap - done))
+        weights = run.kernels.resampling.bootstraps(
+            sample.sizes, keys, done, min(n_at_once, bootstrap.n_bootstrap - done), resources=run.resources
+        )
         for start in range(0, n_pairs, pairs_at_once):
             some = slice(start, start + pairs_at_once)
             values = metric.values(sample, pairs.left[some], pairs.right[some], weights=weights, run=run)

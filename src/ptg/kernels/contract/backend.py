@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ptg.kernels.contract.neighbors import NeighborKernels
     from ptg.kernels.contract.projection import ProjectionKernels
     from ptg.kernels.contract.ranksum import RankSumKernels
+    from ptg.kernels.contract.resampling import ResamplingKernels
 
 
 @dataclass(frozen=True)
@@ -53,3 +54,8 @@ class Backend:
     def ranksum(self) -> RankSumKernels:
         """Wilcoxon rank sums against a control group."""
         return cast("RankSumKernels", self._module("ranksum"))
+
+    @property
+    def resampling(self) -> ResamplingKernels:
+        """Bootstraps and permutations as cell weights."""
+        return cast("ResamplingKernels", self._module("resampling"))
