@@ -54,10 +54,19 @@ class Groups:
 
 def groups_from_codes(codes: NDArray[Any], names: Sequence[Any]) -> Groups:
     """Sort cells by group. `codes` has one group number per cell, -1 for none; every name keeps its (empty) group."""
-    codes = np.asarray(codes)
-    counts = np.bincount(codes[codes >= 0], minlength=len(names))
-    order = np.argsort(codes, kind="stable")[int(np.count_nonzero(codes < 0)) :]
-    return Groups(list(names), order.astype(np.int64), np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+    shifted = np.asarray(codes) + 1
+    counts = np.bincount(shifted, minlength=len(names) + 1)
+    order = _stable_order(shifted)[counts[0] :]
+    offsets = np.concatenate([[0], np.cumsum(counts[1:])])
+    return Groups(list(names), order.astype(np.int64, copy=False), offsets.astype(np.int64))
+
+
+def _stable_order(numbers: NDArray[Any]) -> NDArray[np.intp]:
+    """Sort non-negative numbers below 2^32, 16 bits at a time: these NumPy sorts by counting. Equal ones keep order."""
+    order = np.argsort(numbers.astype(np.uint16), kind="stable")
+    if numbers.size and numbers.max() >= 1 << 16:
+        order = order[np.argsort((numbers >> 16).astype(np.uint16)[order], kind="stable")]
+    return order
 
 
 def read_obs(adata: AnnData, key: str, *, argument: str) -> pd.Series[Any]:
@@ -91,13 +100,18 @@ def read_labels(adata: AnnData, key: str, *, argument: str) -> tuple[NDArray[np.
             f"{argument}={key!r} holds {kind} values, not labels. Convert the column to strings or categories first."
         )
     try:
-        labels = pd.Categorical(column).remove_unused_categories()
+        labels = pd.Categorical(column)  # no copy of a column that is categorical
     except TypeError:  # labels of types that do not sort together
         labels = pd.Categorical(column, categories=list(pd.unique(column.dropna())))
-    names = labels.categories.tolist()
+    codes = np.asarray(labels.codes, dtype=np.int64)
+    used = np.bincount(codes + 1, minlength=len(labels.categories) + 1)[1:] > 0
+    names = labels.categories[used].tolist()
     if not names:
         raise InputError(f"{argument}={key!r} has no labelled cell: all {len(column)} values are missing.")
-    return np.asarray(labels.codes, dtype=np.int64), names
+    if not used.all():
+        new_code = np.append(np.cumsum(used) - 1, -1)  # the last entry serves code -1
+        codes = new_code[codes]
+    return codes, names
 
 
 def read_groups(adata: AnnData, key: str, groups: Iterable[Any] | None = None, *, argument: str = "groupby") -> Groups:
@@ -118,8 +132,13 @@ def read_groups(adata: AnnData, key: str, groups: Iterable[Any] | None = None, *
         The column is missing, a group does not exist, or one is named twice.
     """
     codes, names = read_labels(adata, key, argument=argument)
+    return select_groups(codes, names, choose_labels(groups, key, names))
+
+
+def choose_labels(groups: Iterable[Any] | None, key: str, names: Sequence[Any]) -> list[Any]:
+    """Check the labels of column `key` that a caller's `groups` names; None names all, in the order of `names`."""
     if groups is None:
-        return groups_from_codes(codes, names)
+        return list(names)
     if isinstance(groups, str) or not isinstance(groups, Iterable):
         raise InputError(f"groups={groups!r} is not a list. Pass a list of group names, e.g. [{groups!r}].")
     wanted = list(groups)
@@ -128,9 +147,18 @@ def read_groups(adata: AnnData, key: str, groups: Iterable[Any] | None = None, *
     if len(set(wanted)) < len(wanted):
         repeated = next(name for name in wanted if wanted.count(name) > 1)
         raise InputError(f"groups names {repeated!r} more than once. Pass each group once.")
-    position = {name: code for code, name in enumerate(names)}
+    known = set(names)
     for name in wanted:
-        check_label("groups", name, key, names)
+        if name not in known:
+            check_label("groups", name, key, names)
+    return wanted
+
+
+def select_groups(codes: NDArray[np.int64], names: Sequence[Any], wanted: Sequence[Any]) -> Groups:
+    """Group the cells with some of the labels that `read_labels` returned, in the order of `wanted`."""
+    if list(wanted) == list(names):
+        return groups_from_codes(codes, names)
+    position = {name: code for code, name in enumerate(names)}
     new_code = np.full(len(names) + 1, -1, dtype=np.int64)  # the last entry serves code -1
     new_code[[position[name] for name in wanted]] = np.arange(len(wanted))
     return groups_from_codes(new_code[codes], wanted)

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 import scipy.sparse as sp
 
 from ptg.data.errors import InputError, not_found
+from ptg.data.gpu_arrays import array_module, current_device, is_gpu_array, is_sparse, sparse_module
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-#: What the rest of ptg computes on: C-ordered rows or canonical CSR, float32 or float64, all values finite.
+#: What the rest of ptg computes on: C-ordered rows or canonical CSR, float32 or float64, all values finite. On a GPU,
+#: where the caller's data are there: of CuPy and cupyx instead of NumPy and SciPy.
 Matrix: TypeAlias = "NDArray[Any] | sp.csr_matrix[Any]"
 
 
 def read_matrix(
-    adata: AnnData, *, layer: str | None = None, obsm: str | None = None, argument: str = "layer"
+    adata: AnnData,
+    *,
+    layer: str | None = None,
+    obsm: str | None = None,
+    argument: str = "layer",
+    finite: bool = True,
 ) -> Matrix:
     """Read one matrix of an AnnData.
 
@@ -32,6 +40,8 @@ def read_matrix(
         Key of `adata.obsm`; takes the place of `layer`.
     argument
         The caller's name for `layer`, for the error message.
+    finite
+        Check that all values are finite. False leaves that to a `check_finite` where the values are computed with.
 
     Returns
     -------
@@ -46,14 +56,23 @@ def read_matrix(
     if obsm is not None:
         if obsm not in adata.obsm:
             raise not_found("obsm_key", obsm, "adata.obsm", list(adata.obsm))
-        return as_matrix(adata.obsm[obsm], f"adata.obsm[{obsm!r}]")
-    if layer is not None and layer != "X":
+        values = adata.obsm[obsm]
+    elif layer is not None and layer != "X":
         if layer not in adata.layers:
             raise not_found(argument, layer, "adata.layers", layer_names(adata), fix="Pass one of them, or 'X'.")
-        return as_matrix(adata.layers[layer], f"adata.layers[{layer!r}]")
-    if adata.X is None:
-        raise InputError(f"{argument}={layer!r} means adata.X, which is empty. Name a layer that holds the data.")
-    return as_matrix(adata.X, "adata.X")
+        values = adata.layers[layer]
+    else:
+        values = adata.X
+        if values is None:
+            raise InputError(f"{argument}={layer!r} means adata.X, which is empty. Name a layer that holds the data.")
+    return as_matrix(values, matrix_name(layer, obsm), finite=finite)
+
+
+def matrix_name(layer: str | None = None, obsm: str | None = None) -> str:
+    """Spell out what `read_matrix` reads: ``adata.X``, ``adata.layers['counts']`` or ``adata.obsm['X_pca']``."""
+    if obsm is not None:
+        return f"adata.obsm[{obsm!r}]"
+    return "adata.X" if layer is None or layer == "X" else f"adata.layers[{layer!r}]"
 
 
 def layer_names(adata: AnnData) -> list[str]:
@@ -67,45 +86,55 @@ def check_anndata(adata: object) -> None:
         raise InputError(f"adata is a {type(adata).__name__}. Pass an AnnData.")
 
 
-def as_matrix(values: object, name: str) -> Matrix:
+def as_matrix(values: object, name: str, *, finite: bool = True) -> Matrix:
     """Bring any accepted array into the form the kernels take; the caller's object is never modified.
 
     Parameters
     ----------
     values
-        NumPy array, SciPy sparse matrix or array of any format, DataFrame, or a backed AnnData matrix.
+        NumPy array, SciPy sparse matrix or array of any format, DataFrame, or a backed AnnData matrix; CuPy array or
+        cupyx sparse matrix of any format.
     name
         How the error message should call it.
+    finite
+        See `read_matrix`.
 
     Returns
     -------
-    C-ordered ndarray or canonical CSR matrix (sorted, no duplicates); float32 stays float32, everything else becomes
-    float64. Shares memory with the input where nothing had to change.
+    C-ordered ndarray or canonical CSR matrix (sorted, no duplicates) of NumPy and SciPy, or of CuPy and cupyx on the
+    input's GPU; float32 stays float32, everything else becomes float64. Shares memory with the input where nothing had
+    to change.
 
     Raises
     ------
     InputError
         Not two-dimensional, not numeric, empty, or with NaN or infinite values.
     """
-    matrix = _standard_type(values, name)
-    if matrix.ndim != 2:
-        raise InputError(f"{name} has {matrix.ndim} dimension(s), shape {matrix.shape}. Pass a cells x columns matrix.")
-    if 0 in matrix.shape:
-        raise InputError(f"{name} is empty: shape {matrix.shape}. At least one cell and one column are needed.")
-    if matrix.dtype.kind not in "fiub":
-        raise InputError(f"{name} holds {matrix.dtype} values. Pass numbers (float32, float64 or integers).")
-    dtype = np.float32 if matrix.dtype == np.float32 else np.float64
-    matrix = matrix.astype(dtype, copy=False)
-    _check_finite(matrix, name)
-    return cast("Matrix", matrix if sp.issparse(matrix) else np.ascontiguousarray(matrix))
+    with current_device(values):
+        matrix = _standard_type(values, name)
+        if matrix.ndim != 2:
+            raise InputError(
+                f"{name} has {matrix.ndim} dimension(s), shape {matrix.shape}. Pass a cells x columns matrix."
+            )
+        if 0 in matrix.shape:
+            raise InputError(f"{name} is empty: shape {matrix.shape}. At least one cell and one column are needed.")
+        if matrix.dtype.kind not in "fiub":
+            raise InputError(f"{name} holds {matrix.dtype} values. Pass numbers (float32, float64 or integers).")
+        dtype = np.float32 if matrix.dtype == np.float32 else np.float64
+        matrix = matrix.astype(dtype, copy=False)
+        if finite:
+            check_finite(matrix, name)
+        return cast("Matrix", matrix if is_sparse(matrix) else array_module(matrix).ascontiguousarray(matrix))
 
 
 def _standard_type(values: object, name: str) -> Any:
     """Unwrap containers: ndarray or canonical CSR, no copy where none is needed."""
     if hasattr(values, "to_memory"):  # anndata's backed sparse datasets
         values = values.to_memory()
-    if sp.issparse(values):
+    if is_sparse(values):
         return _canonical_csr(values)
+    if is_gpu_array(values):
+        return values
     if isinstance(values, np.ndarray):
         return np.asarray(values)
     if hasattr(values, "to_numpy"):  # DataFrame
@@ -114,35 +143,36 @@ def _standard_type(values: object, name: str) -> Any:
         return np.asarray(values[...])  # type: ignore[index]
     raise InputError(
         f"{name} is a {type(values).__module__}.{type(values).__name__}. "
-        "Pass a NumPy array, a SciPy sparse matrix or a DataFrame."
+        "Pass a NumPy array, a SciPy sparse matrix or a DataFrame (or the like of CuPy and cupyx)."
     )
 
 
-def _canonical_csr(values: Any) -> sp.csr_matrix[Any]:
+def _canonical_csr(values: Any) -> Any:
     """CSR with sorted indices and no duplicates, without touching the caller's arrays."""
-    matrix = sp.csr_matrix(values)  # shares the arrays of a CSR input
+    matrix = sparse_module(values).csr_matrix(values)  # shares the arrays of a CSR input
     if not matrix.has_canonical_format:
         matrix = matrix.copy()
         matrix.sum_duplicates()
     return matrix
 
 
-def _check_finite(matrix: Any, name: str) -> None:
-    stored = matrix if isinstance(matrix, np.ndarray) else matrix.data
-    # A sum is finite exactly when nothing overflowed and no entry is NaN or infinite: one pass, no temporary.
-    with np.errstate(invalid="ignore", over="ignore"):
-        if np.isfinite(stored.sum(dtype=np.float64)):
+def check_finite(matrix: Any, name: str) -> None:
+    """Raise an InputError if a matrix, on the host or on a GPU, has NaN or infinite values."""
+    stored = matrix.data if is_sparse(matrix) else matrix
+    with current_device(stored), np.errstate(invalid="ignore", over="ignore"):
+        # A sum is finite exactly when nothing overflowed and no entry is NaN or infinite: one pass, no temporary.
+        if math.isfinite(float(stored.sum())):
             return
-    bad = ~np.isfinite(stored)
-    if bad.any():
+        n_bad = int((~np.isfinite(stored)).sum())
+    if n_bad:
         raise InputError(
-            f"{name} has {int(bad.sum())} NaN or infinite value(s) among {stored.size}. "
+            f"{name} has {n_bad} NaN or infinite value(s) among {stored.size}. "
             "Remove those cells or columns, or impute them, first."
         )
 
 
 def read_counts(values: object, name: str) -> sp.csr_matrix[Any]:
-    """Bring guide counts into canonical CSR without explicit zeros.
+    """Bring guide counts into canonical CSR without explicit zeros, on the GPU if they are there.
 
     Parameters
     ----------
@@ -157,19 +187,21 @@ def read_counts(values: object, name: str) -> sp.csr_matrix[Any]:
         As `as_matrix`, and for negative or fractional values.
     """
     matrix = as_matrix(values, name)
-    counts = sp.csr_matrix(matrix)  # shares the arrays of a CSR input
-    check_counts(counts.data, name)
-    if counts.data.size and not counts.data.all():
-        counts = counts.copy()
-        counts.eliminate_zeros()
-    return counts
+    with current_device(matrix):
+        counts = sparse_module(matrix).csr_matrix(matrix)  # shares the arrays of a CSR input
+        check_counts(counts.data, name)
+        if counts.data.size and not counts.data.all():
+            counts = counts.copy()
+            counts.eliminate_zeros()
+        return cast("sp.csr_matrix[Any]", counts)
 
 
 def check_counts(stored: NDArray[Any], name: str) -> None:
-    """Raise an InputError unless all stored values are non-negative whole numbers."""
-    if stored.size and stored.min() < 0:
-        raise InputError(f"{name} has negative values (minimum {stored.min():g}). Pass raw, unnormalised counts.")
-    fractional = int(np.count_nonzero(stored != np.floor(stored)))
+    """Raise an InputError unless all stored values, NumPy's or CuPy's, are non-negative whole numbers."""
+    smallest = float(stored.min()) if stored.size else 0.0
+    if smallest < 0:
+        raise InputError(f"{name} has negative values (minimum {smallest:g}). Pass raw, unnormalised counts.")
+    fractional = int((stored != np.floor(stored)).sum())
     if fractional:
         raise InputError(
             f"{name} has {fractional} value(s) that are not whole numbers. Pass raw, unnormalised counts "
@@ -179,5 +211,5 @@ def check_counts(stored: NDArray[Any], name: str) -> None:
 
 def dense_rows(matrix: Matrix, rows: slice | NDArray[Any]) -> NDArray[Any]:
     """Rows of a matrix as a dense array: the only way large sparse data is ever densified, a block at a time."""
-    block = matrix[rows]
-    return block.toarray() if sp.issparse(block) else np.asarray(block)
+    block: Any = matrix[rows]
+    return cast("NDArray[Any]", block.toarray() if is_sparse(block) else block)

@@ -173,9 +173,11 @@ def _allowed(groups: Iterable[Any] | None, groupby: str, names: list[Any]) -> li
     if isinstance(groups, str) or not isinstance(groups, Iterable):
         raise InputError(f"groups={groups!r} is not a list. Pass a list of group names, e.g. [{groups!r}].")
     wanted = list(groups)
+    position = {name: code for code, name in enumerate(names)}
     for name in wanted:
-        check_label("groups", name, groupby, names)
-    return [names.index(name) for name in wanted]
+        if name not in position:
+            check_label("groups", name, groupby, names)
+    return [position[name] for name in wanted]
 
 
 def _labels(codes: NDArray[np.int64], names: list[Any]) -> pd.Series[Any]:

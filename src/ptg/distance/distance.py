@@ -11,29 +11,32 @@ from ptg.data import (
     InputError,
     as_matrix,
     check_flag,
-    check_integer,
     check_string,
+    choose_labels,
     entry_point,
     listed,
+    matrix_name,
     read_groups,
     read_labels,
     read_matrix,
+    select_groups,
     warn,
 )
 from ptg.distance import contrasts as contrast_table
 from ptg.distance.evaluate import Bootstrap, PairValues, evaluate
-from ptg.distance.layout import OnesidedLayout, PairwiseLayout, as_list
+from ptg.distance.layout import ListLayout, OnesidedLayout, PairwiseLayout, as_list
 from ptg.distance.metrics import make_metric
 from ptg.distance.sample import Sample
 from ptg.execute import open_run, to_host
 from ptg.execute.device import resolve_device
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from anndata import AnnData
 
-    from ptg.data import Matrix
+    from ptg.data import Groups, Matrix
+    from ptg.distance.layout import Layout
     from ptg.execute.device import MultiGpu
 
 
@@ -120,7 +123,7 @@ class Distance:
         Parameters
         ----------
         X, Y
-            Cells x columns, dense or sparse.
+            Cells x columns, dense or sparse, on the host or on a GPU.
 
         Returns
         -------
@@ -146,7 +149,7 @@ class Distance:
         Parameters
         ----------
         X, Y
-            Cells x columns, dense or sparse.
+            Cells x columns, dense or sparse, on the host or on a GPU.
         n_bootstrap
             Number of resamples. Each draws as many cells as the group has, with replacement.
         random_state
@@ -161,7 +164,7 @@ class Distance:
         A resample holds some cells more than once, at distance 0 of each other. The mean over resamples of the unbiased
         energy distance is therefore near the biased one; the distance itself is what the other methods return.
         """
-        values = self._of_two(X, Y, _check_bootstrap(True, n_bootstrap, random_state))
+        values = self._of_two(X, Y, Bootstrap.checked(True, n_bootstrap, random_state))
         assert values.variances is not None
         return MeanVar(float(values.means[0]), float(values.variances[0]))
 
@@ -208,10 +211,10 @@ class Distance:
         InputError
             A column, key or group does not exist, or an argument is out of range.
         """
-        resampling = _check_bootstrap(bootstrap, n_bootstrap, random_state)
-        sample = Sample.of_groups(self._read(adata), read_groups(adata, groupby, groups))
+        resampling = Bootstrap.checked(bootstrap, n_bootstrap, random_state)
+        sample = self._sample(adata, read_groups(adata, groupby, groups))
         layout = PairwiseLayout(sample.names, groupby, self._metric.record.symmetric)
-        values = self._evaluate(sample, layout.pairs, resampling, multi_gpu, show_progressbar)
+        values = self._evaluate(sample, layout, resampling, multi_gpu, show_progressbar)
         means = layout.table(values.means, f"pairwise {self.metric}")
         if values.variances is None:
             return means
@@ -257,15 +260,16 @@ class Distance:
         InputError
             A column, key, group or control does not exist, or an argument is out of range.
         """
-        resampling = _check_bootstrap(bootstrap, n_bootstrap, random_state)
+        resampling = Bootstrap.checked(bootstrap, n_bootstrap, random_state)
         controls, several = as_list(selected_group)
-        names = read_groups(adata, groupby, groups).names
-        contrast_table.check_references(controls, groupby, read_labels(adata, groupby, argument="groupby")[1])
+        codes, labels = read_labels(adata, groupby, argument="groupby")
+        names = choose_labels(groups, groupby, labels)
+        contrast_table.check_references(controls, groupby, labels)
         extra = [control for control in controls if control not in names]
-        sample = Sample.of_groups(self._read(adata), read_groups(adata, groupby, [*names, *extra]))
+        sample = self._sample(adata, select_groups(codes, labels, [*names, *extra]))
         positions = np.array([sample.names.index(control) for control in controls])
         layout = OnesidedLayout(names, groupby, controls, positions)
-        values = self._evaluate(sample, layout.pairs, resampling, multi_gpu, show_progressbar)
+        values = self._evaluate(sample, layout, resampling, multi_gpu, show_progressbar)
         if several:
             means = layout.table(values.means)
             return means if values.variances is None else (means, layout.table(values.variances))
@@ -306,11 +310,11 @@ class Distance:
             The table is not as described, or names a column or label that does not exist.
         """
         resolved = contrast_table.resolve_contrasts(adata, contrasts)
-        sample = Sample.of_groups(self._read(adata), resolved.groups)
+        sample = self._sample(adata, resolved.groups)
         has_cells = (resolved.left >= 0) & (resolved.right >= 0)
-        pairs = (resolved.left[has_cells], resolved.right[has_cells])
+        layout = ListLayout(resolved.left[has_cells], resolved.right[has_cells])
         distances = np.full(len(contrasts), np.nan)
-        values = self._evaluate(sample, lambda _: pairs, None, multi_gpu, show_progressbar)
+        values = self._evaluate(sample, layout, None, multi_gpu, show_progressbar)
         distances[has_cells] = to_host(values.means)
         if not has_cells.all():
             missing = contrast_table.describe_rows(contrasts[~has_cells])
@@ -370,28 +374,26 @@ class Distance:
         """
         contrast_table.resolve_contrasts(adata, contrasts)
 
-    def _read(self, adata: AnnData) -> Matrix:
-        return read_matrix(adata, layer=self.layer_key, obsm=self.obsm_key, argument="layer_key")
+    def _sample(self, adata: AnnData, groups: Groups) -> Sample:
+        matrix = read_matrix(adata, layer=self.layer_key, obsm=self.obsm_key, argument="layer_key", finite=False)
+        return Sample.of_groups(matrix, groups, unchecked=matrix_name(self.layer_key, self.obsm_key))
 
     def _of_two(self, X: Matrix, Y: Matrix, bootstrap: Bootstrap | None) -> PairValues:
-        sample = Sample.of_two(as_matrix(X, "X"), as_matrix(Y, "Y"))
-        return self._evaluate(sample, lambda _: (np.array([0]), np.array([1])), bootstrap, None, False)
+        x, y = as_matrix(X, "X"), as_matrix(Y, "Y")
+        with open_run(self.metric, device=self.device, show_progressbar=False, near=(x, y)) as run:
+            sample = Sample.of_two(run.to_device(x), run.to_device(y))
+            return evaluate(self._metric, sample, np.array([0]), np.array([1]), bootstrap=bootstrap, run=run)
 
     def _evaluate(
         self,
         sample: Sample,
-        pairs: Callable[[Any], tuple[Any, Any]],
+        layout: Layout,
         bootstrap: Bootstrap | None,
         multi_gpu: MultiGpu,
         show_progressbar: bool,
     ) -> PairValues:
-        show = check_flag("show_progressbar", show_progressbar)
-        with open_run(self.metric, device=self.device, multi_gpu=multi_gpu, show_progressbar=show) as run:
-            return evaluate(self._metric, sample, *pairs(run.arrays), bootstrap=bootstrap, run=run)
-
-
-def _check_bootstrap(bootstrap: object, n_bootstrap: object, random_state: object) -> Bootstrap | None:
-    settings = Bootstrap(
-        check_integer("n_bootstrap", n_bootstrap, minimum=1), check_integer("random_state", random_state, minimum=0)
-    )
-    return settings if check_flag("bootstrap", bootstrap) else None
+        show, near = check_flag("show_progressbar", show_progressbar), (sample.cells,)
+        with open_run(self.metric, device=self.device, multi_gpu=multi_gpu, show_progressbar=show, near=near) as run:
+            left, right = layout.pairs(run.arrays)
+            distinct = layout.distinct
+            return evaluate(self._metric, sample, left, right, bootstrap=bootstrap, run=run, distinct=distinct)

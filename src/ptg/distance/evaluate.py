@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ptg.data import listed, warn
+from ptg.data import check_flag, check_integer, listed, warn
 from ptg.distance.resampling import resampling_keys
-from ptg.execute import array_module, to_host
+from ptg.execute import to_host
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,6 +29,14 @@ class Bootstrap:
     n_bootstrap: int
     random_state: int
 
+    @classmethod
+    def checked(cls, bootstrap: object, n_bootstrap: object, random_state: object) -> Bootstrap | None:
+        """Check what the caller passed; None unless `bootstrap`."""
+        settings = cls(
+            check_integer("n_bootstrap", n_bootstrap, minimum=1), check_integer("random_state", random_state, minimum=0)
+        )
+        return settings if check_flag("bootstrap", bootstrap) else None
+
 
 class PairValues(NamedTuple):
     """One value per pair; `variances` is None unless the means are over bootstrap draws."""
@@ -38,15 +46,23 @@ class PairValues(NamedTuple):
 
 
 class _Pairs(NamedTuple):
-    """The pairs to compute, and where each asked pair finds its value; -1 for a group and itself."""
+    """The pairs to compute, on the device, and where each asked pair finds its value.
+
+    Attributes
+    ----------
+    position
+        On the host, -1 for a group and itself; None if the pairs are those that were asked for.
+    """
 
     left: NDArray[np.int64]
     right: NDArray[np.int64]
-    position: NDArray[np.int64]
+    position: NDArray[np.int64] | None
 
-    def spread(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        arrays = array_module(self.position)
-        spread: NDArray[np.float64] = arrays.append(arrays.asarray(values), 0.0)[self.position]
+    def spread(self, values: NDArray[np.float64], arrays: Any) -> NDArray[np.float64]:
+        """Bring values into the order of the asked pairs."""
+        if self.position is None:
+            return values
+        spread: NDArray[np.float64] = arrays.append(arrays.asarray(values), 0.0)[arrays.asarray(self.position)]
         return spread
 
 
@@ -58,6 +74,7 @@ def evaluate(
     *,
     bootstrap: Bootstrap | None,
     run: Run,
+    distinct: bool = False,
 ) -> PairValues:
     """Compute the distance of each (left, right) pair of groups.
 
@@ -74,9 +91,14 @@ def evaluate(
         If given, means and population variances of the distance over resamples take the place of the distance.
     run
         Kernels and resources.
+    distinct
+        All pairs are of different groups, and none comes twice or, where the metric is symmetric, mirrored.
     """
     sample = sample.on_device(run)
-    pairs = _to_compute(left, right, n_groups=len(sample.names), symmetric=metric.record.symmetric, arrays=run.arrays)
+    if distinct:
+        pairs = _Pairs(run.arrays.asarray(left), run.arrays.asarray(right), None)
+    else:
+        pairs = _to_compute(left, right, len(sample.names), symmetric=metric.record.symmetric, arrays=run.arrays)
     if not len(pairs.left):
         values = PairValues(np.empty(0), None if bootstrap is None else np.empty(0))
     elif bootstrap is None:
@@ -84,20 +106,21 @@ def evaluate(
     else:
         values = _bootstrap(metric, sample, pairs, bootstrap, run)
     _warn_of_undefined(metric, sample, pairs, values.means, run)
-    variances = None if values.variances is None else pairs.spread(values.variances)
-    return PairValues(pairs.spread(values.means), variances)
+    variances = None if values.variances is None else pairs.spread(values.variances, run.arrays)
+    return PairValues(pairs.spread(values.means, run.arrays), variances)
 
 
 def _to_compute(
-    left: NDArray[np.int64], right: NDArray[np.int64], *, n_groups: int, symmetric: bool, arrays: Any
+    left: NDArray[np.int64], right: NDArray[np.int64], n_groups: int, *, symmetric: bool, arrays: Any
 ) -> _Pairs:
-    left, right = arrays.asarray(left), arrays.asarray(right)
+    """Find the pairs to compute, on the host: there are few unless they are known to be distinct."""
+    left, right = to_host(left), to_host(right)
     first, second = (np.minimum(left, right), np.maximum(left, right)) if symmetric else (left, right)
     different = first != second
-    keys, inverse = arrays.unique(first[different] * n_groups + second[different], return_inverse=True)
-    position = arrays.full(len(left), -1, dtype=np.int64)
+    keys, inverse = np.unique(first[different] * n_groups + second[different], return_inverse=True)
+    position = np.full(len(left), -1, dtype=np.int64)
     position[different] = inverse
-    return _Pairs(keys // n_groups, keys % n_groups, position)
+    return _Pairs(arrays.asarray(keys // n_groups), arrays.asarray(keys % n_groups), position)
 
 
 def _bootstrap(metric: Metric, sample: Sample, pairs: _Pairs, bootstrap: Bootstrap, run: Run) -> PairValues:

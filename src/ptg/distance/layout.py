@@ -3,42 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
 
-from ptg.execute import array_module, to_host
+from ptg.data import array_module, current_device
+from ptg.execute import to_host
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class PairwiseLayout(NamedTuple):
+class Layout(Protocol):
+    """Which pairs a result needs."""
+
+    @property
+    def distinct(self) -> bool:
+        """No pair is of a group and itself, and none comes twice or, where the metric is symmetric, mirrored."""
+
+    def pairs(self, arrays: Any) -> tuple[Any, Any]:
+        """Return left and right of every pair; arrays of the module `arrays` if they are many, else on the host."""
+
+
+@dataclass
+class PairwiseLayout:
     """A square table of all groups."""
 
     names: list[Any]
     groupby: str
     symmetric: bool
+    distinct: bool = field(default=True, init=False)
+    _known: dict[Any, tuple[Any, Any]] = field(default_factory=dict, init=False, repr=False)
 
     def pairs(self, arrays: Any) -> tuple[Any, Any]:
         """Return left and right of every pair: above the diagonal if symmetric, else off the diagonal."""
-        n_groups = len(self.names)
-        if self.symmetric:
-            left, right = arrays.triu_indices(n_groups, 1)
-        else:
-            left, right = arrays.nonzero(~arrays.eye(n_groups, dtype=bool))
-        return left, right
+        if arrays not in self._known:
+            n_groups = len(self.names)
+            upper = (
+                arrays.triu_indices(n_groups, 1)
+                if self.symmetric
+                else arrays.nonzero(~arrays.eye(n_groups, dtype=bool))
+            )
+            self._known[arrays] = upper
+        return self._known[arrays]
 
     def table(self, values: NDArray[np.float64], title: str) -> pd.DataFrame:
         """Fill the table; the diagonal is 0."""
         arrays = array_module(values)
-        square = arrays.zeros((len(self.names), len(self.names)))
-        square[self.pairs(arrays)] = values
-        if self.symmetric:
-            square = square + square.T
+        with current_device(values):
+            square = arrays.zeros((len(self.names), len(self.names)))
+            square[self.pairs(arrays)] = values
+            if self.symmetric:
+                square = square + square.T
+            filled = to_host(square)
         index = pd.Index(self.names, name=self.groupby)
-        table = pd.DataFrame(to_host(square), index=index, columns=index)
+        table = pd.DataFrame(filled, index=index, columns=index, copy=False)
         table.name = title  # type: ignore[attr-defined]  # where users of pertpy look
         return table
 
@@ -52,11 +73,15 @@ class OnesidedLayout(NamedTuple):
     positions: NDArray[np.int64]
     """Group number of every control."""
 
-    def pairs(self, arrays: Any) -> tuple[Any, Any]:
-        """Return left and right of every pair, control by control."""
-        groups = arrays.arange(len(self.names))
-        left = arrays.tile(groups, len(self.controls))
-        return left, arrays.repeat(arrays.asarray(self.positions), len(self.names))
+    @property
+    def distinct(self) -> bool:
+        """A control may be among the groups."""
+        return False
+
+    def pairs(self, arrays: Any) -> tuple[Any, Any]:  # noqa: ARG002 - few
+        """Return left and right of every pair, control by control, on the host."""
+        groups = np.arange(len(self.names))
+        return np.tile(groups, len(self.controls)), np.repeat(self.positions, len(self.names))
 
     def table(self, values: NDArray[np.float64]) -> pd.DataFrame:
         """One column per control."""
@@ -69,6 +94,22 @@ class OnesidedLayout(NamedTuple):
     def column(self, values: NDArray[np.float64], title: str) -> pd.Series[float]:
         """Shape the values of the only control."""
         return pd.Series(to_host(values), index=pd.Index(self.names, name=self.groupby), name=title)
+
+
+class ListLayout(NamedTuple):
+    """Any pairs, in any order."""
+
+    left: NDArray[np.int64]
+    right: NDArray[np.int64]
+
+    @property
+    def distinct(self) -> bool:
+        """Nothing is known."""
+        return False
+
+    def pairs(self, arrays: Any) -> tuple[Any, Any]:  # noqa: ARG002 - few
+        """Return the pairs."""
+        return self.left, self.right
 
 
 def as_list(argument: object) -> tuple[list[Any], bool]:

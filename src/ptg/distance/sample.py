@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse as sp
 
-from ptg.data import InputError
+from ptg.data import InputError, array_module, check_finite, is_sparse, sparse_module
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,12 +30,15 @@ class Sample:
         How warnings call the groups; also what the resamples of a group are seeded with.
     order
         Positions of the sorted cells in `cells`; None where they are sorted.
+    unchecked
+        What errors call `cells` that may still hold NaN or infinite values; None where they were checked.
     """
 
     cells: Matrix
     offsets: NDArray[np.int64]
     names: list[Any]
     order: NDArray[np.int64] | None = None
+    unchecked: str | None = None
 
     @property
     def sizes(self) -> NDArray[np.int64]:
@@ -44,25 +46,33 @@ class Sample:
         return np.diff(self.offsets)
 
     @classmethod
-    def of_groups(cls, matrix: Matrix, groups: Groups) -> Sample:
-        """Take the grouped rows of a matrix; they are sorted when they are `on_device`."""
-        return cls(matrix, groups.offsets, groups.names, groups.order)
-
-    def on_device(self, run: Run) -> Sample:
-        """Move the cells to the device of a run and sort them there."""
-        cells = run.to_device(self.cells)
-        if self.order is not None:
-            cells = cells[run.arrays.asarray(self.order)]
-        return replace(self, cells=cells, order=None)
+    def of_groups(cls, matrix: Matrix, groups: Groups, *, unchecked: str | None = None) -> Sample:
+        """Take the grouped rows of a matrix; they are sorted, and checked if need be, when they are `on_device`."""
+        return cls(matrix, groups.offsets, groups.names, groups.order, unchecked)
 
     @classmethod
     def of_two(cls, x: Matrix, y: Matrix) -> Sample:
-        """Stack two groups, named X and Y: sparse if either is, float32 if both are."""
+        """Stack two groups on the same device, named X and Y: sparse if either is, float32 if both are."""
         if x.shape[1] != y.shape[1]:
             raise InputError(f"X has {x.shape[1]} columns and Y has {y.shape[1]}. Pass matrices with the same columns.")
-        cells: Matrix
-        if isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
-            cells = np.vstack([x, y])
+        if is_sparse(x) or is_sparse(y):
+            sparse = sparse_module(x)
+            cells = sparse.vstack([sparse.csr_matrix(x), sparse.csr_matrix(y)], format="csr")
         else:
-            cells = sp.vstack([sp.csr_matrix(x), sp.csr_matrix(y)], format="csr")
+            cells = array_module(x).vstack([x, y])
         return cls(cells, np.array([0, x.shape[0], x.shape[0] + y.shape[0]]), ["X", "Y"])
+
+    def on_device(self, run: Run) -> Sample:
+        """Move the cells to the device of a run, check and sort them there.
+
+        Raises
+        ------
+        InputError
+            The cells were not checked before, and hold NaN or infinite values.
+        """
+        cells = run.to_device(self.cells)
+        if self.unchecked is not None:
+            check_finite(cells, self.unchecked)
+        if self.order is not None:
+            cells = cells[run.arrays.asarray(self.order)]
+        return replace(self, cells=cells, order=None, unchecked=None)

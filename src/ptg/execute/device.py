@@ -15,7 +15,9 @@ MultiGpu: TypeAlias = "bool | list[int] | str | None"
 _ACCEPTED = "'auto', 'cpu', 'cuda' or 'cuda:1'"
 
 
-def resolve_device(device: str | None, multi_gpu: MultiGpu = None) -> tuple[Backend, tuple[int, ...]]:
+def resolve_device(
+    device: str | None, multi_gpu: MultiGpu = None, *, near: int | None = None
+) -> tuple[Backend, tuple[int, ...]]:
     """Return the kernels for `device` (None: ``ptg.settings.device``) and the GPUs to use, none on a CPU.
 
     Parameters
@@ -25,6 +27,8 @@ def resolve_device(device: str | None, multi_gpu: MultiGpu = None) -> tuple[Back
     multi_gpu
         None or True: all GPUs; False: the current one; a list of GPU numbers, or such a list as text (``"0,2"``). On a
         CPU every accepted value means the same. ``device="cuda:1"`` uses that GPU alone.
+    near
+        The GPU that the data are on, if any: it takes the place of the current one.
 
     Raises
     ------
@@ -47,7 +51,7 @@ def resolve_device(device: str | None, multi_gpu: MultiGpu = None) -> tuple[Back
                 f"device={device!r} is one GPU, but multi_gpu={multi_gpu!r} names others. Pass one of them."
             )
         listed = [int(number)]
-    return Backend("cuda"), _existing(listed or _default_gpus(multi_gpu), device, multi_gpu)
+    return Backend("cuda"), _existing(listed or _default_gpus(multi_gpu, near), device, multi_gpu)
 
 
 def _listed_gpus(multi_gpu: MultiGpu) -> list[int]:
@@ -78,14 +82,14 @@ def why_no_gpu() -> str:
     return "CuPy finds no GPU."
 
 
-def _default_gpus(multi_gpu: MultiGpu) -> list[int]:
+def _default_gpus(multi_gpu: MultiGpu, near: int | None) -> list[int]:
     import cupy
 
+    # The one that data or caller are on comes first: results are gathered there.
+    first = int(cupy.cuda.runtime.getDevice()) if near is None else near
     if multi_gpu is False:
-        return [cupy.cuda.runtime.getDevice()]
-    # The current device first: it is the one that results are gathered on.
-    current = cupy.cuda.runtime.getDevice()
-    return [current, *(number for number in range(cupy.cuda.runtime.getDeviceCount()) if number != current)]
+        return [first]
+    return [first, *(number for number in range(cupy.cuda.runtime.getDeviceCount()) if number != first)]
 
 
 def _existing(numbers: list[int], device: str, multi_gpu: MultiGpu) -> tuple[int, ...]:

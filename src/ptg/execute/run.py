@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import scipy.sparse as sp
-
+from ptg.data import gpu_of, is_gpu_array, is_sparse
+from ptg.execute.arrays import to_gpu, to_host
 from ptg.execute.device import MultiGpu, resolve_device
 from ptg.execute.progress import ProgressBar
 from ptg.execute.settings import settings
 from ptg.kernels.contract import Backend, Resources
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from ptg.data import Matrix
 
 
@@ -35,28 +32,30 @@ class Run:
         return import_module("cupy" if self.resources.devices else "numpy")
 
     def to_device(self, matrix: Matrix) -> Any:
-        """Return a matrix as an array of `arrays`, sparse or dense as it is; without a copy where it is one."""
-        if not self.resources.devices:
+        """Return a matrix as arrays of `arrays`, sparse or dense as it is; without a copy where it is there already."""
+        return to_gpu(matrix, self.resources) if self.resources.devices else to_host(matrix)
+
+    def near(self, matrix: Matrix) -> Any:
+        """As `to_device`, but leave a large matrix of the host there, for kernels that bring it piece by piece."""
+        on_host = bool(self.resources.devices) and not is_gpu_array(matrix)
+        if on_host and _n_bytes(matrix) > self.resources.memory // 4:
             return matrix
-        if sp.issparse(matrix):
-            return import_module("cupyx.scipy.sparse").csr_matrix(matrix)
-        return self.arrays.asarray(matrix)
+        return self.to_device(matrix)
 
 
-def array_module(array: Any) -> Any:
-    """Return the module that an array belongs to: numpy or cupy."""
-    return import_module(type(array).__module__.partition(".")[0])
-
-
-def to_host(array: Any) -> NDArray[Any]:
-    """Return an array of either module as a NumPy array."""
-    host: NDArray[Any] = array if isinstance(array, np.ndarray) else array.get()
-    return host
+def _n_bytes(matrix: Any) -> int:
+    parts = (matrix.data, matrix.indices, matrix.indptr) if is_sparse(matrix) else (matrix,)
+    return sum(int(part.nbytes) for part in parts)
 
 
 @contextmanager
 def open_run(
-    description: str, *, device: str | None = None, multi_gpu: MultiGpu = None, show_progressbar: bool = True
+    description: str,
+    *,
+    device: str | None = None,
+    multi_gpu: MultiGpu = None,
+    show_progressbar: bool = True,
+    near: Iterable[Any] = (),
 ) -> Iterator[Run]:
     """Choose device, threads and memory, and show progress until the block ends.
 
@@ -68,6 +67,9 @@ def open_run(
         As in the public API; checked here.
     show_progressbar
         Show a bar, once the work has taken half a second and somebody watches (a terminal or a notebook).
+    near
+        The matrices to compute on. The first of them that lives on a GPU makes this the first GPU of the run, where
+        neither `device` nor `multi_gpu` names one.
 
     Examples
     --------
@@ -75,7 +77,8 @@ def open_run(
     ...     run.kernels.name
     'cpu'
     """
-    backend, devices = resolve_device(device, multi_gpu)
+    gpus = (gpu_of(matrix) for matrix in near)
+    backend, devices = resolve_device(device, multi_gpu, near=next((gpu for gpu in gpus if gpu is not None), None))
     memory = settings.resolved_device_memory(devices) if devices else settings.resolved_memory()
     with _current(devices), ProgressBar(description, show=show_progressbar) as progress:
         yield Run(backend, Resources(settings.resolved_threads(), memory, progress, devices))

@@ -54,7 +54,9 @@ class EnergyDistance(Metric):
     ) -> NDArray[np.float64]:
         """Compute the distances: sums between and within the groups in one call."""
         arrays = run.arrays
-        groups, position = arrays.unique(arrays.concatenate([left, right]), return_inverse=True)
+        involved = arrays.zeros(len(sample.names), dtype=bool)
+        involved[left] = involved[right] = True
+        groups, position = arrays.flatnonzero(involved), arrays.cumsum(involved) - 1
         sums = run.kernels.energy.pair_sums(
             sample.cells,
             sample.offsets,
@@ -66,8 +68,7 @@ class EnergyDistance(Metric):
         sizes = arrays.asarray(sample.sizes, dtype=np.float64)
         between = sums[..., : len(left)] / (sizes[left] * sizes[right])
         within = self._within(sums[..., len(left) :], sizes[groups])
-        x, y = position[: len(left)], position[len(left) :]
-        distances: NDArray[np.float64] = 2.0 * between - within[..., x] - within[..., y]
+        distances: NDArray[np.float64] = 2.0 * between - within[..., position[left]] - within[..., position[right]]
         return distances
 
     def _within(self, sums: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray[np.float64]:
