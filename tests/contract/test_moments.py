@@ -98,6 +98,35 @@ def test_sums(backend: str, dtype: type, layout: str, name: str) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("layout", ["dense", "csr"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_weights_may_be_booleans(backend: str, layout: str, order: str) -> None:
+    case = CASES["ragged"]
+    cells = layouts(case.cells, np.float64)[layout]
+    weights = np.asarray(np.random.default_rng(1).random((3, case.offsets[-1])) < 0.5, order=order)
+    run, resources = kernels(backend)
+    found = run.moments.group_sums(cells, case.offsets, weights=weights, resources=resources)
+    expected = run.moments.group_sums(cells, case.offsets, weights=weights.astype(float), resources=resources)
+    assert weights.any()
+    assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("layout", ["dense", "csr"])
+@pytest.mark.parametrize("offsets", [[0], [0, 0], [0, 0, 0]])
+def test_no_cells_at_all(backend: str, layout: str, offsets: list[int]) -> None:
+    cells = np.zeros((0, 2)) if layout == "dense" else sp.csr_matrix((0, 2))
+    run, resources = kernels(backend)
+    n_groups = len(offsets) - 1
+    sums = run.moments.group_sums(cells, np.array(offsets), resources=resources)
+    assert np.array_equal(sums, np.zeros((n_groups, 2)))
+    weighted = run.moments.group_sums(cells, np.array(offsets), weights=np.zeros((3, 0)), resources=resources)
+    assert np.array_equal(weighted, np.zeros((3, n_groups, 2)))
+    for part in run.moments.group_moments(cells, np.array(offsets), resources=resources):
+        assert np.array_equal(part, np.full((n_groups, 2), np.nan), equal_nan=True)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("layout", ["dense", "csr"])
 def test_same_bits_for_any_threads_memory_and_number_of_draws(backend: str, layout: str) -> None:
     rng = np.random.default_rng(2)
     cells = layouts(rng.standard_normal((30_000, 5)), np.float32)[layout]

@@ -12,6 +12,8 @@ from ptg.data.errors import InputError, not_found
 from ptg.data.gpu_arrays import array_module, current_device, is_gpu_array, is_sparse, sparse_module
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from anndata import AnnData
     from numpy.typing import NDArray
 
@@ -26,22 +28,16 @@ def read_matrix(
     layer: str | None = None,
     obsm: str | None = None,
     argument: str = "layer",
-    finite: bool = True,
+    bring: Callable[[Any], Any] | None = None,
 ) -> Matrix:
-    """Read one matrix of an AnnData.
+    """Read one matrix of an AnnData: `as_matrix` of what `find_matrix` finds.
 
     Parameters
     ----------
-    adata
-        The data. Never changed; backed files are read into memory.
-    layer
-        Key of `adata.layers`; ``"X"`` or None is `adata.X`.
-    obsm
-        Key of `adata.obsm`; takes the place of `layer`.
-    argument
-        The caller's name for `layer`, for the error message.
-    finite
-        Check that all values are finite. False leaves that to a `check_finite` where the values are computed with.
+    adata, layer, obsm, argument
+        See `find_matrix`. The data are never changed; backed files are read into memory.
+    bring
+        See `as_matrix`.
 
     Returns
     -------
@@ -52,27 +48,46 @@ def read_matrix(
     InputError
         The key does not exist, or the matrix is not accepted by `as_matrix`.
     """
+    return as_matrix(*find_matrix(adata, layer=layer, obsm=obsm, argument=argument), bring=bring)
+
+
+def find_matrix(
+    adata: AnnData, *, layer: str | None = None, obsm: str | None = None, argument: str = "layer"
+) -> tuple[Any, str]:
+    """Find one matrix of an AnnData, as it is stored there.
+
+    Parameters
+    ----------
+    adata
+        The data.
+    layer
+        Key of `adata.layers`; ``"X"`` or None is `adata.X`.
+    obsm
+        Key of `adata.obsm`; takes the place of `layer`.
+    argument
+        The caller's name for `layer`, for the error message.
+
+    Returns
+    -------
+    The matrix, and how error messages call it: ``adata.X``, ``adata.layers['counts']`` or ``adata.obsm['X_pca']``.
+
+    Raises
+    ------
+    InputError
+        The key does not exist.
+    """
     check_anndata(adata)
     if obsm is not None:
         if obsm not in adata.obsm:
             raise not_found("obsm_key", obsm, "adata.obsm", list(adata.obsm))
-        values = adata.obsm[obsm]
-    elif layer is not None and layer != "X":
+        return adata.obsm[obsm], f"adata.obsm[{obsm!r}]"
+    if layer is not None and layer != "X":
         if layer not in adata.layers:
             raise not_found(argument, layer, "adata.layers", layer_names(adata), fix="Pass one of them, or 'X'.")
-        values = adata.layers[layer]
-    else:
-        values = adata.X
-        if values is None:
-            raise InputError(f"{argument}={layer!r} means adata.X, which is empty. Name a layer that holds the data.")
-    return as_matrix(values, matrix_name(layer, obsm), finite=finite)
-
-
-def matrix_name(layer: str | None = None, obsm: str | None = None) -> str:
-    """Spell out what `read_matrix` reads: ``adata.X``, ``adata.layers['counts']`` or ``adata.obsm['X_pca']``."""
-    if obsm is not None:
-        return f"adata.obsm[{obsm!r}]"
-    return "adata.X" if layer is None or layer == "X" else f"adata.layers[{layer!r}]"
+        return adata.layers[layer], f"adata.layers[{layer!r}]"
+    if adata.X is None:
+        raise InputError(f"{argument}={layer!r} means adata.X, which is empty. Name a layer that holds the data.")
+    return adata.X, "adata.X"
 
 
 def layer_names(adata: AnnData) -> list[str]:
@@ -86,7 +101,7 @@ def check_anndata(adata: object) -> None:
         raise InputError(f"adata is a {type(adata).__name__}. Pass an AnnData.")
 
 
-def as_matrix(values: object, name: str, *, finite: bool = True) -> Matrix:
+def as_matrix(values: object, name: str, *, bring: Callable[[Any], Any] | None = None) -> Matrix:
     """Bring any accepted array into the form the kernels take; the caller's object is never modified.
 
     Parameters
@@ -96,14 +111,14 @@ def as_matrix(values: object, name: str, *, finite: bool = True) -> Matrix:
         cupyx sparse matrix of any format.
     name
         How the error message should call it.
-    finite
-        See `read_matrix`.
+    bring
+        Moves an array or CSR matrix to where it is used, as `Run.to_device` does: its values are read there only. None
+        leaves it where it is.
 
     Returns
     -------
-    C-ordered ndarray or canonical CSR matrix (sorted, no duplicates) of NumPy and SciPy, or of CuPy and cupyx on the
-    input's GPU; float32 stays float32, everything else becomes float64. Shares memory with the input where nothing had
-    to change.
+    C-ordered ndarray or canonical CSR matrix (sorted, no duplicates) of NumPy and SciPy, or of CuPy and cupyx; float32
+    stays float32, everything else becomes float64. Shares memory with the input where nothing had to change.
 
     Raises
     ------
@@ -121,18 +136,21 @@ def as_matrix(values: object, name: str, *, finite: bool = True) -> Matrix:
         if matrix.dtype.kind not in "fiub":
             raise InputError(f"{name} holds {matrix.dtype} values. Pass numbers (float32, float64 or integers).")
         dtype = np.float32 if matrix.dtype == np.float32 else np.float64
-        matrix = matrix.astype(dtype, copy=False)
-        if finite:
-            check_finite(matrix, name)
-        return cast("Matrix", matrix if is_sparse(matrix) else array_module(matrix).ascontiguousarray(matrix))
+        if is_sparse(matrix):
+            matrix = matrix.astype(dtype, copy=False)  # before it moves: cupyx has no sparse integers
+    matrix = matrix if bring is None else bring(matrix)
+    with current_device(matrix):
+        matrix = _canonical(matrix) if is_sparse(matrix) else _contiguous(matrix, dtype)
+        check_finite(matrix, name)
+        return cast("Matrix", matrix)
 
 
 def _standard_type(values: object, name: str) -> Any:
-    """Unwrap containers: ndarray or canonical CSR, no copy where none is needed."""
+    """Unwrap containers: ndarray or CSR, no copy where none is needed."""
     if hasattr(values, "to_memory"):  # anndata's backed sparse datasets
         values = values.to_memory()
     if is_sparse(values):
-        return _canonical_csr(values)
+        return sparse_module(values).csr_matrix(values)  # shares the arrays of a CSR input
     if is_gpu_array(values):
         return values
     if isinstance(values, np.ndarray):
@@ -147,13 +165,16 @@ def _standard_type(values: object, name: str) -> Any:
     )
 
 
-def _canonical_csr(values: Any) -> Any:
+def _canonical(matrix: Any) -> Any:
     """CSR with sorted indices and no duplicates, without touching the caller's arrays."""
-    matrix = sparse_module(values).csr_matrix(values)  # shares the arrays of a CSR input
     if not matrix.has_canonical_format:
         matrix = matrix.copy()
         matrix.sum_duplicates()
     return matrix
+
+
+def _contiguous(matrix: Any, dtype: Any) -> Any:
+    return array_module(matrix).ascontiguousarray(matrix.astype(dtype, copy=False))
 
 
 def check_finite(matrix: Any, name: str) -> None:
@@ -171,12 +192,12 @@ def check_finite(matrix: Any, name: str) -> None:
         )
 
 
-def read_counts(values: object, name: str) -> sp.csr_matrix[Any]:
-    """Bring guide counts into canonical CSR without explicit zeros, on the GPU if they are there.
+def read_counts(values: object, name: str, *, bring: Callable[[Any], Any] | None = None) -> sp.csr_matrix[Any]:
+    """Bring guide counts into canonical CSR without explicit zeros.
 
     Parameters
     ----------
-    values
+    values, bring
         As `as_matrix` takes; non-negative whole numbers of any dtype.
     name
         How the error message should call them.
@@ -186,9 +207,9 @@ def read_counts(values: object, name: str) -> sp.csr_matrix[Any]:
     InputError
         As `as_matrix`, and for negative or fractional values.
     """
-    matrix = as_matrix(values, name)
+    matrix = as_matrix(values, name, bring=bring)
     with current_device(matrix):
-        counts = sparse_module(matrix).csr_matrix(matrix)  # shares the arrays of a CSR input
+        counts: Any = matrix if is_sparse(matrix) else sparse_module(matrix).csr_matrix(matrix)
         check_counts(counts.data, name)
         if counts.data.size and not counts.data.all():
             counts = counts.copy()

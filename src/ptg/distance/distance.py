@@ -14,11 +14,10 @@ from ptg.data import (
     check_string,
     choose_labels,
     entry_point,
+    find_matrix,
     listed,
-    matrix_name,
     read_groups,
     read_labels,
-    read_matrix,
     select_groups,
     warn,
 )
@@ -212,9 +211,9 @@ class Distance:
             A column, key or group does not exist, or an argument is out of range.
         """
         resampling = Bootstrap.checked(bootstrap, n_bootstrap, random_state)
-        sample = self._sample(adata, read_groups(adata, groupby, groups))
-        layout = PairwiseLayout(sample.names, groupby, self._metric.record.symmetric)
-        values = self._evaluate(sample, layout, resampling, multi_gpu, show_progressbar)
+        cells = read_groups(adata, groupby, groups)
+        layout = PairwiseLayout(cells.names, groupby, self._metric.record.symmetric)
+        values = self._evaluate((adata, cells), layout, resampling, multi_gpu, show_progressbar)
         means = layout.table(values.means, f"pairwise {self.metric}")
         if values.variances is None:
             return means
@@ -266,10 +265,9 @@ class Distance:
         names = choose_labels(groups, groupby, labels)
         contrast_table.check_references(controls, groupby, labels)
         extra = [control for control in controls if control not in names]
-        sample = self._sample(adata, select_groups(codes, labels, [*names, *extra]))
-        positions = np.array([sample.names.index(control) for control in controls])
-        layout = OnesidedLayout(names, groupby, controls, positions)
-        values = self._evaluate(sample, layout, resampling, multi_gpu, show_progressbar)
+        cells = select_groups(codes, labels, [*names, *extra])
+        layout = OnesidedLayout(names, groupby, controls, np.array([cells.index(control) for control in controls]))
+        values = self._evaluate((adata, cells), layout, resampling, multi_gpu, show_progressbar)
         if several:
             means = layout.table(values.means)
             return means if values.variances is None else (means, layout.table(values.variances))
@@ -310,11 +308,10 @@ class Distance:
             The table is not as described, or names a column or label that does not exist.
         """
         resolved = contrast_table.resolve_contrasts(adata, contrasts)
-        sample = self._sample(adata, resolved.groups)
         has_cells = (resolved.left >= 0) & (resolved.right >= 0)
         layout = ListLayout(resolved.left[has_cells], resolved.right[has_cells])
         distances = np.full(len(contrasts), np.nan)
-        values = self._evaluate(sample, layout, None, multi_gpu, show_progressbar)
+        values = self._evaluate((adata, resolved.groups), layout, None, multi_gpu, show_progressbar)
         distances[has_cells] = to_host(values.means)
         if not has_cells.all():
             missing = contrast_table.describe_rows(contrasts[~has_cells])
@@ -374,26 +371,27 @@ class Distance:
         """
         contrast_table.resolve_contrasts(adata, contrasts)
 
-    def _sample(self, adata: AnnData, groups: Groups) -> Sample:
-        matrix = read_matrix(adata, layer=self.layer_key, obsm=self.obsm_key, argument="layer_key", finite=False)
-        return Sample.of_groups(matrix, groups, unchecked=matrix_name(self.layer_key, self.obsm_key))
-
     def _of_two(self, X: Matrix, Y: Matrix, bootstrap: Bootstrap | None) -> PairValues:
-        x, y = as_matrix(X, "X"), as_matrix(Y, "Y")
-        with open_run(self.metric, device=self.device, show_progressbar=False, near=(x, y)) as run:
-            sample = Sample.of_two(run.to_device(x), run.to_device(y))
+        with open_run(self.metric, device=self.device, show_progressbar=False, near=(X, Y)) as run:
+            x, y = (as_matrix(cells, name, bring=run.to_device) for cells, name in ((X, "X"), (Y, "Y")))
+            sample = Sample.of_two(x, y)
             return evaluate(self._metric, sample, np.array([0]), np.array([1]), bootstrap=bootstrap, run=run)
 
     def _evaluate(
         self,
-        sample: Sample,
+        cells: tuple[AnnData, Groups],
         layout: Layout,
         bootstrap: Bootstrap | None,
         multi_gpu: MultiGpu,
         show_progressbar: bool,
     ) -> PairValues:
-        show, near = check_flag("show_progressbar", show_progressbar), (sample.cells,)
-        with open_run(self.metric, device=self.device, multi_gpu=multi_gpu, show_progressbar=show, near=near) as run:
+        adata, groups = cells
+        values, name = find_matrix(adata, layer=self.layer_key, obsm=self.obsm_key, argument="layer_key")
+        show = check_flag("show_progressbar", show_progressbar)
+        with open_run(
+            self.metric, device=self.device, multi_gpu=multi_gpu, show_progressbar=show, near=(values,)
+        ) as run:
+            sample = Sample.of_groups(as_matrix(values, name, bring=run.to_device), groups)
             left, right = layout.pairs(run.arrays)
             distinct = layout.distinct
             return evaluate(self._metric, sample, left, right, bootstrap=bootstrap, run=run, distinct=distinct)

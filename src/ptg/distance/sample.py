@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ptg.data import InputError, array_module, check_finite, is_sparse, sparse_module
+from ptg.data import InputError, array_module, is_sparse, sparse_module
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,15 +30,12 @@ class Sample:
         How warnings call the groups; also what the resamples of a group are seeded with.
     order
         Positions of the sorted cells in `cells`; None where they are sorted.
-    unchecked
-        What errors call `cells` that may still hold NaN or infinite values; None where they were checked.
     """
 
     cells: Matrix
     offsets: NDArray[np.int64]
     names: list[Any]
     order: NDArray[np.int64] | None = None
-    unchecked: str | None = None
 
     @property
     def sizes(self) -> NDArray[np.int64]:
@@ -46,9 +43,9 @@ class Sample:
         return np.diff(self.offsets)
 
     @classmethod
-    def of_groups(cls, matrix: Matrix, groups: Groups, *, unchecked: str | None = None) -> Sample:
-        """Take the grouped rows of a matrix; they are sorted, and checked if need be, when they are `on_device`."""
-        return cls(matrix, groups.offsets, groups.names, groups.order, unchecked)
+    def of_groups(cls, matrix: Matrix, groups: Groups) -> Sample:
+        """Take the grouped rows of a matrix; they are sorted when they are `on_device`."""
+        return cls(matrix, groups.offsets, groups.names, groups.order)
 
     @classmethod
     def of_two(cls, x: Matrix, y: Matrix) -> Sample:
@@ -63,16 +60,8 @@ class Sample:
         return cls(cells, np.array([0, x.shape[0], x.shape[0] + y.shape[0]]), ["X", "Y"])
 
     def on_device(self, run: Run) -> Sample:
-        """Move the cells to the device of a run, check and sort them there.
-
-        Raises
-        ------
-        InputError
-            The cells were not checked before, and hold NaN or infinite values.
-        """
+        """Move the cells to the device of a run and sort them there."""
         cells = run.to_device(self.cells)
-        if self.unchecked is not None:
-            check_finite(cells, self.unchecked)
         if self.order is not None:
             cells = cells[run.arrays.asarray(self.order)]
-        return replace(self, cells=cells, order=None, unchecked=None)
+        return replace(self, cells=cells, order=None)

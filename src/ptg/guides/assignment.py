@@ -7,12 +7,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
-from ptg.data import InputError, StagedWrites, check_flag, check_integer, check_number, check_string, entry_point
+from ptg.data import (
+    InputError,
+    StagedWrites,
+    array_module,
+    check_flag,
+    check_integer,
+    check_number,
+    check_string,
+    entry_point,
+    is_sparse,
+)
 from ptg.execute import open_run
 from ptg.execute.device import resolve_device
 from ptg.guides.labels import combination_labels, guide_labels
 from ptg.guides.mixture import fit_guides, warn_of_unfitted
-from ptg.guides.source import check_names, read_source
+from ptg.guides.source import check_names, find_source
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,10 +45,12 @@ class GuideAssignment:
 
     Notes
     -----
-    Every method takes an AnnData or a bare cells x guides matrix (NumPy array, SciPy sparse of any format, DataFrame)
-    of raw counts: non-negative whole numbers of any dtype. With an AnnData each leaves the same machine-readable
-    result, a sparse (CSR, int8) 0/1 cells x guides layer, by default ``adata.layers["assigned_guides"]``, which the
-    next method overwrites. Memory is in proportion to the nonzero counts; the dense matrix is never built.
+    Every method takes an AnnData or a bare cells x guides matrix (NumPy array, SciPy sparse of any format, DataFrame,
+    or CuPy and cupyx alike) of raw counts: non-negative whole numbers of any dtype. With an AnnData each leaves the
+    same machine-readable result, a sparse (CSR, int8) 0/1 cells x guides layer, by default
+    ``adata.layers["assigned_guides"]``, which the next method overwrites. Where the counts are on a GPU the layer is
+    there too, as float32: cupyx has no sparse integers. Memory is in proportion to the nonzero counts; the dense
+    matrix is never built.
 
     Examples
     --------
@@ -94,12 +106,13 @@ class GuideAssignment:
         """
         threshold = _check_threshold(assignment_threshold)
         check_string("output_layer", output_layer)
-        source = read_source(adata, layer, None)
-        with open_run("guides by threshold", device=self.device) as run:
+        source = find_source(adata, layer, None)
+        with open_run("guides by threshold", device=self.device, near=(source.matrix,)) as run:
+            counts = source.read_counts(run)
             assignments = run.kernels.mixture.assign_above(
-                source.counts.indptr,
-                source.counts.indices,
-                source.counts.data,
+                counts.indptr,
+                counts.indices,
+                counts.data,
                 np.full(len(source.names), threshold),
                 resources=run.resources,
             )
@@ -165,11 +178,12 @@ class GuideAssignment:
         threshold = _check_threshold(assignment_threshold)
         check_string("obs_key", obs_key)
         _check_output_layer(output_layer)
-        source = read_source(adata, layer, var)
+        source = find_source(adata, layer, var)
         check_names(source.names, no_grna_assigned_key=check_string("no_grna_assigned_key", no_grna_assigned_key))
-        with open_run("largest guide", device=self.device) as run:
+        with open_run("largest guide", device=self.device, near=(source.matrix,)) as run:
+            counts = source.read_counts(run)
             guides, largest = run.kernels.mixture.max_guide(
-                source.counts.indptr, source.counts.indices, source.counts.data, resources=run.resources
+                counts.indptr, counts.indices, counts.data, resources=run.resources
             )
         guides = np.where(largest >= threshold, guides, -1)
         labels = guide_labels(guides, source.names, none=no_grna_assigned_key)
@@ -295,16 +309,17 @@ class GuideAssignment:
         joiner = check_string("multiple_grna_assignment_string", multiple_grna_assignment_string, empty=True)
         check_flag("only_return_results", only_return_results)
         _check_output_layer(output_layer)
-        source = read_source(adata, layer, var)
+        source = find_source(adata, layer, var)
         check_names(
             source.names,
             no_grna_assigned_key=check_string("no_grna_assigned_key", no_grna_assigned_key),
             multiple_grna_assigned_key=check_string("multiple_grna_assigned_key", multiple_grna_assigned_key),
         )
-        with open_run("guide mixture", device=self.device, show_progressbar=show_progressbar) as run:
+        show, near = check_flag("show_progressbar", show_progressbar), (source.matrix,)
+        with open_run("guide mixture", device=self.device, show_progressbar=show, near=near) as run:
             assignments, table = fit_guides(
                 run,
-                source,
+                source.read_counts(run),
                 max_iter=check_integer("max_iter", max_iter, minimum=1),
                 tol=check_number("tol", tol, minimum=0.0),
                 posterior_threshold=check_number(
@@ -344,11 +359,12 @@ def _check_output_layer(output_layer: object) -> None:
         check_string("output_layer", output_layer)
 
 
-def _like(given: object, matrix: sp.csr_matrix[Any]) -> NDArray[Any] | sp.csr_matrix[Any] | sp.csr_array[Any]:
-    """Bring the result into the kind of matrix that was given."""
-    if not sp.issparse(given):
-        return matrix.toarray()
-    return sp.csr_array(matrix) if isinstance(given, sp.sparray) else matrix
+def _like(given: Any, matrix: Any) -> NDArray[Any] | sp.csr_matrix[Any] | sp.csr_array[Any]:
+    """Bring the 0/1 matrix into the kind of matrix that was given."""
+    if is_sparse(given):
+        return sp.csr_array(matrix) if isinstance(given, sp.sparray) else matrix
+    dense: NDArray[Any] = array_module(matrix).asarray(matrix.toarray(), dtype=np.int8)
+    return dense
 
 
 def _one_guide_each(guides: NDArray[Any]) -> Assignments:

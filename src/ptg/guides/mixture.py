@@ -10,10 +10,10 @@ from ptg.data import listed, warn
 from ptg.kernels.contract.mixture import FitStatus
 
 if TYPE_CHECKING:
+    import scipy.sparse as sp
     from numpy.typing import NDArray
 
     from ptg.execute import Run
-    from ptg.guides.source import GuideSource
     from ptg.kernels.contract.mixture import Assignments
 
 _REASONS = {
@@ -26,11 +26,11 @@ _REASONS = {
 
 
 def fit_guides(
-    run: Run, source: GuideSource, *, max_iter: int, tol: float, posterior_threshold: float
+    run: Run, counts: sp.csr_matrix[Any], *, max_iter: int, tol: float, posterior_threshold: float
 ) -> tuple[Assignments, dict[str, NDArray[Any]]]:
     """Fit every guide; return the guides of each cell, and the columns for `adata.var`."""
-    kernels, counts = run.kernels.mixture, source.counts
-    histograms = kernels.count_histograms(counts.indices, counts.data, len(source.names), resources=run.resources)
+    kernels = run.kernels.mixture
+    histograms = kernels.count_histograms(counts.indices, counts.data, counts.shape[1], resources=run.resources)
     fit = kernels.fit_mixture(histograms, max_iter=max_iter, tol=tol, resources=run.resources)
     thresholds = kernels.mixture_thresholds(
         fit, histograms.max_counts, posterior_threshold=posterior_threshold, resources=run.resources

@@ -1,4 +1,4 @@
-"""What the methods of `GuideAssignment` accept: an AnnData or a bare matrix, read once into counts and names."""
+"""What the methods of `GuideAssignment` accept: an AnnData or a bare matrix of counts."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from ptg.data import InputError, listed, read_counts, read_matrix
+from ptg.data import InputError, find_matrix, is_gpu_array, is_sparse, listed, read_counts
+from ptg.execute import place_like
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
+    from ptg.execute import Run
     from ptg.kernels.contract.mixture import Assignments
 
-#: An AnnData, or a cells x guides matrix: NumPy array, SciPy sparse matrix or array, DataFrame.
+#: An AnnData, or a cells x guides matrix: array or sparse matrix of NumPy, SciPy, CuPy or cupyx, DataFrame.
 GuideData: TypeAlias = "AnnData | NDArray[Any] | sp.spmatrix | sp.sparray | pd.DataFrame"
 #: Names of the guides of a bare matrix.
 GuideNames: TypeAlias = "pd.DataFrame | pd.Index[Any] | Sequence[str] | None"
@@ -28,7 +30,7 @@ _LARGEST_COUNT = 2**31 - 1
 
 @dataclass(frozen=True)
 class GuideSource:
-    """Counts, the names of the guides, and where they come from.
+    """Where the counts come from, and the names of the guides.
 
     Attributes
     ----------
@@ -36,56 +38,66 @@ class GuideSource:
         What the caller passed.
     is_anndata
         Whether that is an AnnData.
-    counts
-        (n_cells, n_guides) canonical CSR without explicit zeros, float32 or float64.
+    matrix, place
+        The cells x guides matrix as it is stored, and how error messages call it.
     names
         (n_guides,) object array of strings.
     """
 
     given: Any
     is_anndata: bool
-    counts: sp.csr_matrix[Any]
+    matrix: Any
+    place: str
     names: NDArray[Any]
 
-    def binary_matrix(self, assignments: Assignments) -> sp.csr_matrix[Any]:
-        """Make the 0/1 matrix, int8, of a CSR pattern."""
+    def read_counts(self, run: Run) -> sp.csr_matrix[Any]:
+        """Read and check the counts where a run can use them: canonical CSR without explicit zeros, float32 or float64.
+
+        Raises
+        ------
+        InputError
+            The values are not counts.
+        """
+        counts = read_counts(self.matrix, self.place, bring=run.near)
+        largest = float(counts.data.max()) if counts.data.size else 0.0
+        if largest > _LARGEST_COUNT:
+            raise InputError(f"{self.place} has counts up to {largest:g}. Pass counts of at most {_LARGEST_COUNT}.")
+        return counts
+
+    def binary_matrix(self, assignments: Assignments) -> Any:
+        """Make the 0/1 matrix of a CSR pattern where the counts live: int8, or float32 on a GPU."""
         ones = np.ones(assignments.indices.size, dtype=np.int8)
-        return sp.csr_matrix((ones, assignments.indices, assignments.indptr), shape=self.counts.shape)
+        binary = sp.csr_matrix((ones, assignments.indices, assignments.indptr), shape=self.matrix.shape)
+        return place_like(binary, self.matrix)
 
 
-def read_source(adata: GuideData, layer: str | None, var: GuideNames) -> GuideSource:
-    """Read and check the counts.
+def find_source(adata: GuideData, layer: str | None, var: GuideNames) -> GuideSource:
+    """Find the counts, and check the names.
 
     Raises
     ------
     InputError
-        `layer` does not exist or comes with a bare matrix, `var` comes with an AnnData or has the wrong length, or the
-        values are not counts.
+        `layer` does not exist or comes with a bare matrix, or `var` comes with an AnnData or has the wrong length.
     """
     if hasattr(adata, "obs") and hasattr(adata, "var_names"):
         if var is not None:
             raise InputError("var was passed with an AnnData. Leave it out: the names are adata.var_names.")
-        matrix: Any = read_matrix(adata, layer=layer)
-        place = "adata.X" if layer is None or layer == "X" else f"adata.layers[{layer!r}]"
-        return GuideSource(adata, True, _checked_counts(matrix, place), _as_strings(adata.var_names))
+        return GuideSource(adata, True, *find_matrix(adata, layer=layer), _as_strings(adata.var_names))
     if layer is not None:
         raise InputError(f"layer={layer!r} was passed with a bare matrix. Layers exist only in an AnnData.")
-    if not (isinstance(adata, (np.ndarray, pd.DataFrame)) or sp.issparse(adata)):
+    if not (isinstance(adata, (np.ndarray, pd.DataFrame)) or is_sparse(adata) or is_gpu_array(adata)):
         raise InputError(
             f"adata is a {type(adata).__name__}. "
             "Pass an AnnData, or a cells x guides NumPy array or SciPy sparse matrix."
         )
-    counts = _checked_counts(adata, "the matrix")
+    matrix: Any = adata
+    if matrix.ndim != 2:
+        raise InputError(
+            f"the matrix has {matrix.ndim} dimension(s), shape {matrix.shape}. Pass a cells x columns matrix."
+        )
     if var is None and isinstance(adata, pd.DataFrame):
         var = adata.columns
-    return GuideSource(adata, False, counts, _guide_names(var, counts.shape[1]))
-
-
-def _checked_counts(values: object, name: str) -> sp.csr_matrix[Any]:
-    counts = read_counts(values, name)
-    if counts.data.size and counts.data.max() > _LARGEST_COUNT:
-        raise InputError(f"{name} has counts up to {counts.data.max():g}. Pass counts of at most {_LARGEST_COUNT}.")
-    return counts
+    return GuideSource(adata, False, adata, "the matrix", _guide_names(var, matrix.shape[1]))
 
 
 def _guide_names(var: GuideNames, n_guides: int) -> NDArray[Any]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
-from ptg.data import InputError, check_anndata, entry_point, layer_names, not_found, read_counts
+from ptg.data import InputError, check_anndata, entry_point, find_matrix, layer_names, not_found, read_counts
+from ptg.execute import to_host
 from ptg.plot.style import BACKGROUND, INK, NOT_PERTURBED, NOT_TESTED, PERTURBED, SMALL, faint, get_axes
 
 from ptg.plot.style import say_nothing_to_show, shorten, tidy  # isort: skip
@@ -53,7 +54,7 @@ def guide_mixture(guides: AnnData, guide: str, *, layer: str | None = None, ax: 
     if "threshold" not in guides.var or "poisson_rate" not in guides.var:
         raise InputError("guides.var has no fitted mixture. Run GuideAssignment.assign_mixture_model first.")
     column = guides[:, [guide]]
-    values = read_counts(column.X if layer is None else column.layers[layer], "guides").data.astype(np.float64)
+    values = read_counts(*find_matrix(column, layer=layer), bring=to_host).data.astype(np.float64)
     ax = get_axes(ax, (4.6, 3.2))
     ax.set_title(shorten(guide), loc="left", fontweight="bold")
     if values.size == 0:
@@ -132,7 +133,7 @@ def guides_per_cell(guides: AnnData, *, layer: str = "assigned_guides", most: in
     check_anndata(guides)
     if layer not in guides.layers:
         raise not_found("layer", layer, "guides.layers", layer_names(guides), fix="Assign guides first.")
-    assigned = sp.csr_matrix(guides.layers[layer], copy=True)
+    assigned = sp.csr_matrix(to_host(guides.layers[layer]), copy=True)
     assigned.eliminate_zeros()
     numbers = np.minimum(np.diff(assigned.indptr), most)
     cells = np.bincount(numbers, minlength=most + 1)

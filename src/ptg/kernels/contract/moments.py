@@ -42,8 +42,8 @@ class MomentKernels(Protocol):
         Parameters
         ----------
         cells
-            (n_cells, n_columns) float32 or float64: C-ordered, or CSR (never densified; explicit zeros do no harm).
-            Rows are sorted by group.
+            (n_cells, n_columns) float32 or float64: C-ordered, or canonical CSR, with sorted columns and none twice in
+            a row (never densified; explicit zeros do no harm). Rows are sorted by group.
         offsets
             (n_groups + 1,) integers from 0 to n_cells: group `g` is ``cells[offsets[g]:offsets[g + 1]]``. The sums of
             an empty group are 0.

@@ -125,7 +125,7 @@ def assign_above(
         return entries_above(csr, thresholds, *cells, n_above)
 
     kept = run_tasks(assign, _row_blocks(indptr, _ENTRIES_PER_TASK), resources)
-    return Assignments(np.concatenate([[0], np.cumsum(n_above)]), np.concatenate(kept))
+    return Assignments(np.concatenate([[0], np.cumsum(n_above)]), np.concatenate([indices[:0], *kept]))
 
 
 def max_guide(

@@ -33,7 +33,7 @@ def group_sums(
 ) -> NDArray[Any]:
     """Sum every column over the cells of each group: see the contract."""
     bounds = _segments(offsets)
-    draws = np.empty((1, 0), np.float64) if weights is None else np.asarray(weights)
+    draws = np.empty((1, 0), np.float64) if weights is None else _numbers(weights)
     partial = np.zeros((len(draws), len(bounds) - 1, cells.shape[1]))
 
     def add(segments: slice) -> None:
@@ -71,6 +71,12 @@ def group_moments(
     return GroupMoments(means, np.divide(total, sizes - 1, out=np.full_like(total, np.nan), where=sizes > 1))
 
 
+def _numbers(weights: NDArray[Any]) -> NDArray[Any]:
+    """View booleans as bytes: numba does not turn them into numbers."""
+    weights = np.asarray(weights)
+    return weights.view(np.uint8) if weights.dtype == np.bool_ else weights
+
+
 def _arrays(csr: sp.csr_matrix[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Unpack what numba understands."""
     return csr.data, csr.indices, csr.indptr
@@ -84,8 +90,8 @@ def _segments(offsets: NDArray[Any]) -> NDArray[np.int64]:
 
 def _tasks(bounds: NDArray[np.int64]) -> list[slice]:
     """Cut the segments into runs with about as many cells each."""
-    cuts = np.unique(np.searchsorted(bounds, np.arange(bounds[0], bounds[-1], _TASK_CELLS)))
-    return [slice(int(a), int(b)) for a, b in zip(cuts, [*cuts[1:], len(bounds) - 1], strict=True)]
+    cuts = np.unique(np.searchsorted(bounds, np.arange(bounds[0], bounds[-1], _TASK_CELLS))).tolist()
+    return [slice(a, b) for a, b in pairwise([*cuts, len(bounds) - 1])]
 
 
 def _by_group(partial: NDArray[Any], bounds: NDArray[np.int64], offsets: NDArray[Any]) -> NDArray[Any]:
