@@ -425,15 +425,13 @@ def test_counts_on_the_device_in_any_type(other, dtype):
         np.testing.assert_array_equal(left, right)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("n_cells", [0, 3])
-def test_cells_without_entries(backend: str, n_cells: int) -> None:
-    run, resources = kernels(backend)
+def test_cells_without_entries(kernels, bounds, n_cells):
     csr = (np.zeros(n_cells + 1, dtype=np.int64), np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32))
-    assigned = run.mixture.assign_above(*csr, np.ones(2), resources=resources)
+    assigned = kernels.assign_above(*csr, np.ones(2), resources=bounds())
     assert assigned.indptr.tolist() == [0] * (n_cells + 1)
     assert assigned.indices.dtype == np.int32
     assert len(assigned.indices) == 0
-    guides, counts = run.mixture.max_guide(*csr, resources=resources)
+    guides, counts = kernels.max_guide(*csr, resources=bounds())
     assert guides.tolist() == [-1] * n_cells
     assert counts.tolist() == [0.0] * n_cells
