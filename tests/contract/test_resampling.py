@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -136,3 +139,25 @@ def test_all_subsets_are_equally_likely(backend: str, n_chosen: int) -> None:
     observed = np.bincount(weights @ (1 << np.arange(6)))
     assert np.count_nonzero(observed) == 15
     assert stats.chisquare(observed[observed > 0]).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_means_and_squares_are_those_of_all_draws(backend: str) -> None:
+    run, resources = kernels(backend)
+    arrays = importlib.import_module("numpy" if backend == "cpu" else "cupy")
+    values = 1e4 + np.random.default_rng(0).standard_normal((41, 300))
+    values[7, 5] = np.nan
+    found = []
+    for cuts in ([0, 41], [0, 1, 20, 20, 41]):
+        means, squares = arrays.zeros(310), arrays.zeros(310)
+        for first, stop in pairwise(cuts):
+            some = arrays.asarray(values[first:stop])
+            run.resampling.accumulate(some, first, means[10:], squares[10:], resources=resources)
+        found.append((to_host(means), to_host(squares)))
+    np.testing.assert_allclose(found[0][0][10:], values.mean(0), rtol=1e-14)
+    np.testing.assert_allclose(found[0][1][10:], values.var(0) * 41, rtol=1e-10)
+    assert (found[0][0][:10] == 0).all()
+    for one, other in zip(*found, strict=True):
+        assert np.array_equal(one, other, equal_nan=True)
+    nothing = arrays.zeros(0)
+    run.resampling.accumulate(arrays.zeros((3, 0)), 0, nothing, nothing, resources=resources)

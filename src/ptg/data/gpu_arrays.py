@@ -31,11 +31,13 @@ def sparse_module(values: object) -> Any:
 
 def gpu_of(values: Any) -> int | None:
     """Return the number of the GPU on which `values` lives, None for the host."""
-    if not is_gpu_array(values):
-        return None
-    return int(values.device.id)
+    return int(_device(values).id) if is_gpu_array(values) else None
 
 
 def current_device(values: Any) -> AbstractContextManager[Any]:
     """Make the GPU of `values` the current one, and the caller's again afterwards; nothing for the host."""
-    return values.device if is_gpu_array(values) else nullcontext()
+    return _device(values) if is_gpu_array(values) else nullcontext()
+
+
+def _device(values: Any) -> Any:
+    return values.data.device if is_sparse(values) else values.device

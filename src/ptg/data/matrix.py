@@ -127,17 +127,17 @@ def as_matrix(values: object, name: str, *, bring: Callable[[Any], Any] | None =
     """
     with current_device(values):
         matrix = _standard_type(values, name)
-        if matrix.ndim != 2:
+        if len(matrix.shape) != 2:
             raise InputError(
-                f"{name} has {matrix.ndim} dimension(s), shape {matrix.shape}. Pass a cells x columns matrix."
+                f"{name} has {len(matrix.shape)} dimension(s), shape {matrix.shape}. Pass a cells x columns matrix."
             )
         if 0 in matrix.shape:
             raise InputError(f"{name} is empty: shape {matrix.shape}. At least one cell and one column are needed.")
         if matrix.dtype.kind not in "fiub":
             raise InputError(f"{name} holds {matrix.dtype} values. Pass numbers (float32, float64 or integers).")
         dtype = np.float32 if matrix.dtype == np.float32 else np.float64
-        if is_sparse(matrix):
-            matrix = matrix.astype(dtype, copy=False)  # before it moves: cupyx has no sparse integers
+        if is_sparse(matrix) and matrix.dtype != dtype:
+            matrix = matrix.astype(dtype)  # before it moves: cupyx has no sparse integers
     matrix = matrix if bring is None else bring(matrix)
     with current_device(matrix):
         matrix = _canonical(matrix) if is_sparse(matrix) else _contiguous(matrix, dtype)

@@ -137,10 +137,9 @@ def _bootstrap(metric: Metric, sample: Sample, pairs: _Pairs, bootstrap: Bootstr
         for start in range(0, n_pairs, pairs_at_once):
             some = slice(start, start + pairs_at_once)
             values = metric.values(sample, pairs.left[some], pairs.right[some], weights=weights, run=run)
-            for draw, of_draw in enumerate(run.arrays.asarray(values), start=done + 1):
-                change = of_draw - means[some]
-                means[some] += change / draw
-                squares[some] += change * (of_draw - means[some])
+            run.kernels.resampling.accumulate(
+                run.arrays.asarray(values), done, means[some], squares[some], resources=run.resources
+            )
     return PairValues(means, squares / bootstrap.n_bootstrap)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from ptg.data import current_device, gpu_of, is_gpu_array, is_sparse
 from ptg.kernels.contract import Resources
 
-_LARGE = 8 << 20
+_LARGE = 4 << 20
 """Bytes from which a copy to the host pays for pinned buffers and threads."""
 
 
@@ -42,7 +42,7 @@ def to_gpu(matrix: Any, resources: Resources) -> Any:
     if gpu_of(matrix) == cupy.cuda.runtime.getDevice():
         return matrix
     if is_gpu_array(matrix):
-        with matrix.device:  # what the caller queued there must be done before another GPU reads it
+        with current_device(matrix):  # what the caller queued there must be done before another GPU reads it
             cupy.cuda.get_current_stream().synchronize()
     if not is_sparse(matrix):
         return to_device(matrix, resources)

@@ -91,9 +91,9 @@ def find_source(adata: GuideData, layer: str | None, var: GuideNames) -> GuideSo
             "Pass an AnnData, or a cells x guides NumPy array or SciPy sparse matrix."
         )
     matrix: Any = adata
-    if matrix.ndim != 2:
+    if len(matrix.shape) != 2:
         raise InputError(
-            f"the matrix has {matrix.ndim} dimension(s), shape {matrix.shape}. Pass a cells x columns matrix."
+            f"the matrix has {len(matrix.shape)} dimension(s), shape {matrix.shape}. Pass a cells x columns matrix."
         )
     if var is None and isinstance(adata, pd.DataFrame):
         var = adata.columns

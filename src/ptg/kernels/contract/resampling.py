@@ -91,3 +91,25 @@ class ResamplingKernels(Protocol):
         last two. The cells that are marked are the chosen ones where k is `n_chosen`, else the others. A pool costs
         time in proportion to k, and is the work of one thread.
         """
+
+    def accumulate(
+        self, values: NDArray[Any], n_before: int, means: NDArray[Any], squares: NDArray[Any], *, resources: Resources
+    ) -> None:
+        """Update means and sums of squared deviations by the values of more draws, in place.
+
+        Parameters
+        ----------
+        values
+            (n_draws, n_pairs) float64 on the device, C-ordered.
+        n_before
+            Number of draws that `means` and `squares` hold already.
+        means, squares
+            (n_pairs,) float64 on the device: the mean of each pair, and the sum of squared deviations from it. They may
+            be parts of larger arrays.
+        resources
+            No temporaries.
+
+        Notes
+        -----
+        Welford's update, one draw after the other: the bits do not depend on how many draws come at once. NaN stays.
+        """

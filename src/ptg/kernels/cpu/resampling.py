@@ -62,6 +62,24 @@ def permutations(
     return weights
 
 
+def accumulate(
+    values: NDArray[Any], n_before: int, means: NDArray[Any], squares: NDArray[Any], *, resources: Resources
+) -> None:
+    """Update means and sums of squared deviations by the values of more draws: see the contract."""
+    del resources
+    _update(values, n_before, means, squares)
+
+
+@jit
+def _update(values, n_before, means, squares):  # type: ignore[no-untyped-def]
+    for draw in range(values.shape[0]):
+        n = n_before + draw + 1
+        for pair in range(values.shape[1]):
+            change = values[draw, pair] - means[pair]
+            means[pair] += change / n
+            squares[pair] += change * (values[draw, pair] - means[pair])
+
+
 def _offsets(sizes: NDArray[Any]) -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
 

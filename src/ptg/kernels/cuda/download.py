@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 
     from ptg.kernels.contract.resources import Resources
 
+_SMALL = 2 << 20
+"""Bytes that CuPy copies as fast."""
+
 _PIECE = 16 << 20
-"""Bytes of a pinned buffer."""
+"""Largest number of bytes of a pinned buffer."""
 
 _BUFFERS = 8
 """A thread empties a buffer at several GB/s, the bus fills them at up to 50."""
@@ -27,9 +30,15 @@ class _Buffer:
     """Pinned memory, when the device has filled it, and the thread that empties it."""
 
     def __init__(self) -> None:
-        self.memory = cp.cuda.alloc_pinned_memory(_PIECE)
+        self.memory: Any = None
         self.filled = cp.cuda.Event(disable_timing=True)
         self.emptied: Future[None] | None = None
+        self._size = 0
+
+    def reserve(self, size: int) -> None:
+        """Have at least `size` bytes. CuPy keeps pinned memory for the next call."""
+        if self._size < size:
+            self.memory, self._size = cp.cuda.alloc_pinned_memory(size), size
 
     def empty(self, target: NDArray[np.uint8]) -> None:
         self.filled.synchronize()
@@ -70,13 +79,15 @@ class Downloads:
             with target.device:
                 target[...] = cp.asarray(array)
             return
-        if array.nbytes <= _PIECE or not target.flags.c_contiguous:
+        if array.nbytes <= _SMALL or not target.flags.c_contiguous:
             to_host(array, target)
             return
         stream, there = cp.cuda.get_current_stream(), target.reshape(-1).view(np.uint8)
-        for start in range(0, len(there), _PIECE):
-            piece = there[start : start + _PIECE]
+        size = min(max(-(-len(there) // _BUFFERS), _SMALL), _PIECE)
+        for start in range(0, len(there), size):
+            piece = there[start : start + size]
             buffer, pool = self._next_buffer()
+            buffer.reserve(size)
             cp.cuda.runtime.memcpyAsync(
                 buffer.memory.ptr,
                 array.data.ptr + start,

@@ -87,3 +87,19 @@ extern "C" __global__ void permutations(const i64* __restrict__ offsets, const i
     cells[cells[cell] == mark ? last : cell] = mark;
   }
 }
+
+// Welford's updates of means and sums of squared deviations by the values of more draws. A thread takes a pair.
+//   values   (n_draws, n_pairs)
+extern "C" __global__ void accumulate(const double* __restrict__ values, i64 n_draws, i64 n_pairs, i64 n_before,
+                                      double* means, double* squares) {
+  const i64 pair = (i64)blockIdx.x * blockDim.x + threadIdx.x;
+  if (pair >= n_pairs) return;
+  double mean = means[pair], square = squares[pair];
+  for (i64 draw = 0; draw < n_draws; ++draw) {
+    const double value = values[draw * n_pairs + pair], change = value - mean;
+    mean += change / (double)(n_before + draw + 1);
+    square += change * (value - mean);
+  }
+  means[pair] = mean;
+  squares[pair] = square;
+}

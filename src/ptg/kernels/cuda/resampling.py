@@ -78,5 +78,25 @@ def permutations(
         return weights
 
 
+def accumulate(values: Any, n_before: int, means: Any, squares: Any, *, resources: Resources) -> None:
+    """Update means and sums of squared deviations by the values of more draws: see the contract."""
+    n_draws, n_pairs = values.shape
+    if n_pairs == 0:
+        return
+    with cp.cuda.Device(resources.devices[0]):
+        kernel("resampling.cu", "accumulate")(
+            (-(-n_pairs // _THREADS),),
+            (_THREADS,),
+            (
+                cp.ascontiguousarray(values),
+                np.int64(n_draws),
+                np.int64(n_pairs),
+                np.int64(n_before),
+                means,
+                squares,
+            ),
+        )
+
+
 def _offsets(sizes: NDArray[Any]) -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
