@@ -38,7 +38,7 @@ def containers(cp, csp):
         "Fortran order": lambda x: cp.asfortranarray(cp.asarray(x)),
         "csr": lambda x: csp.csr_matrix(cp.asarray(x)),
         "csc": lambda x: csp.csc_matrix(cp.asarray(x)),
-        "coo": lambda x: csp.coo_matrix(cp.asarray(x)),
+        "coordinates": lambda x: csp.coo_matrix(cp.asarray(x)),
     }
 
 
@@ -68,7 +68,7 @@ def test_distances(containers, kind: str, metric: str, device: str | None) -> No
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("kind", [*KINDS, "coo"])
+@pytest.mark.parametrize("kind", [*KINDS, "coordinates"])
 def test_arrays_of_two_groups(containers, kind: str, device: str | None) -> None:
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((20, 3)), rng.standard_normal((31, 3))
