@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from tests.contract.every_kernel import CASES, Case, declared_kernels
-from tests.support import BACKENDS, kernels
+from tests.support import BACKENDS, kernels, n_gpus
 
 from ptg.kernels.contract import Backend
 
@@ -78,3 +78,12 @@ def test_backends_agree(other: str, case: Case) -> None:
             np.testing.assert_allclose(found, expected, rtol=case.tolerance, atol=atol)
         else:
             np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(n_gpus() < 2, reason="needs two GPUs")
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_several_gpus_give_the_bits_of_one(case: Case) -> None:
+    expected = run(case, "cuda", devices=(0,))
+    for devices in ((1,), (0, 1), (1, 0)):
+        assert_same_bits(run(case, "cuda", devices=devices), expected)
