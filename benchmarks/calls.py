@@ -81,13 +81,17 @@ def mixture_by_pertpy() -> Side:
     return Side({"assign": assign}, mixture_answer)
 
 
-def mixture_answer(data: ad.AnnData, _: Mapping[str, object]) -> Answer:
+def mixture_answer(data: ad.AnnData, results: Mapping[str, object]) -> Answer:
+    labels = data.obs["assigned_guide"].astype(str).to_numpy(dtype=np.str_)
+    return fit_answer(data, results) | {"label": labels}
+
+
+def fit_answer(data: ad.AnnData, _: Mapping[str, object]) -> Answer:
     parameters = data.var[PARAMETERS].to_numpy(dtype=np.float64)
     return {
         "threshold": data.var["threshold"].to_numpy(dtype=np.float64),
         "loss": mixture.losses(data, parameters),
         "comparable": mixture.comparable(parameters),
-        "label": data.obs["assigned_guide"].astype(str).to_numpy(dtype=np.str_),
     }
 
 

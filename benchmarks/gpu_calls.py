@@ -8,7 +8,7 @@ from typing import Any
 import anndata as ad
 import numpy as np
 import pandas as pd
-from benchmarks.calls import CONTROL, LABELS, REPLICATE, mean_cell_distance, mixture_answer
+from benchmarks.calls import CONTROL, LABELS, REPLICATE, fit_answer, mean_cell_distance
 from benchmarks.record import Answer, Side
 
 #: Returns a module with `Distance`, `GuideAssignment`, `Mixscape` and `Mixscale`; called at the first timed call.
@@ -98,7 +98,7 @@ def mixture(library: Library) -> Side:
     def assign(data: ad.AnnData) -> None:
         library().GuideAssignment().assign_mixture_model(data)
 
-    return Side({"assign": assign}, mixture_answer)
+    return Side({"assign": assign}, fit_answer)
 
 
 def mixture_and_max_guide(library: Library) -> Side:
