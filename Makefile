@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test check bench docs test-lowest clean
+.PHONY: help setup demo test check test-gpu bench bench-gpu sanitize docs test-lowest clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -33,6 +33,19 @@ check: $(STAMP) ## lint, format, types, import rule, spelling, tests
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 	$(BIN)/python -m pytest -n auto
+
+# On a machine with a GPU, in the environment of GPU_PYTHON, which has ptg[cuda12] or ptg[cuda13] and ptg[test].
+GPU_PYTHON ?= python3
+
+test-gpu: ## on a machine with a GPU: the tests that need one
+	$(GPU_PYTHON) -m pytest -m gpu
+
+sanitize: ## on a machine with a GPU: compute-sanitizer memcheck and racecheck over every CUDA kernel
+	$(GPU_PYTHON) -m tests.sanitize memcheck
+	$(GPU_PYTHON) -m tests.sanitize racecheck
+
+bench-gpu: ## on a machine with a GPU: ptg and rapids_singlecell side by side
+	$(GPU_PYTHON) -m benchmarks.run --gpu
 
 bench: $(STAMP) ## ptg and pertpy side by side on this machine
 	$(BIN)/python benchmarks/run.py

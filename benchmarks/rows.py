@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from benchmarks.record import Row
 
 from benchmarks import agreement, calls, workloads
@@ -16,7 +18,8 @@ ROWS: tuple[Row, ...] = (
     Row(
         name="edistance-synthetic",
         work="edistance pairwise, 20k cells, 100 groups, 50 dims",
-        data=lambda: workloads.embedded_groups(20_000, 100),
+        data=partial(workloads.embedded_groups, 20_000, 100),
+        small=partial(workloads.embedded_groups, 1_000, 10),
         ptg=calls.edistance_by_ptg("group"),
         peer=calls.edistance_by_pertpy("group"),
         check=agreement.edistances_agree,
@@ -36,7 +39,8 @@ ROWS: tuple[Row, ...] = (
     Row(
         name="mixture-synthetic",
         work="guide mixture, 20k cells x 200 guides",
-        data=lambda: workloads.guide_umis(20_000, 200),
+        data=partial(workloads.guide_umis, 20_000, 200),
+        small=partial(workloads.guide_umis, 2_000, 20),
         ptg=calls.mixture_by_ptg(),
         peer=calls.mixture_by_pertpy(),
         check=agreement.mixtures_agree,
@@ -71,12 +75,3 @@ ROWS: tuple[Row, ...] = (
         note="ptg's neighbours are exact, the peer's approximate (its default)",
     ),
 )
-
-
-def select(names: list[str] | None) -> list[Row]:
-    """Return the rows called `names`, or all."""
-    known = {row.name: row for row in ROWS}
-    unknown = sorted(set(names or ()) - set(known))
-    if unknown:
-        raise SystemExit(f"--rows: {', '.join(unknown)} not known. Choose from: {', '.join(known)}")
-    return [known[name] for name in names] if names else list(ROWS)

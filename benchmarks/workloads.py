@@ -13,22 +13,31 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from benchmarks import device
+
+#: Entries of a dense block of counts, to bound memory.
+_DRAWS_AT_ONCE = 1 << 27
 
 
 class MissingDataError(Exception):
     """The data of a row is not on this machine; the message says where it was looked for."""
 
 
-def embedded_groups(n_cells: int, n_groups: int, n_dims: int = 50, *, seed: int = 0) -> ad.AnnData:
+def embedded_groups(n_cells: int, n_groups: int, n_dims: int = 50, *, n_control: int = 0, seed: int = 0) -> ad.AnnData:
     """Cells in a space like that of a PCA: ``obsm["X_pca"]`` float32, ``obs["group"]``.
 
     Group sizes are log-normal (sigma 0.6, at least two cells), the spread of dimension i falls as ``(1 + i) ** -0.7``
-    from 10, and group means lie 0.3 standard deviations apart.
+    from 10, and group means lie 0.3 standard deviations apart. `n_control` cells, drawn from all, join group ``"g0"``,
+    as in the pool of non-targeting controls of a screen.
     """
     rng = np.random.default_rng(seed)
     share = rng.lognormal(sigma=0.6, size=n_groups)
     group = rng.choice(n_groups, size=n_cells, p=share / share.sum())
     group[: 2 * n_groups] = np.arange(2 * n_groups) % n_groups
+    if n_control:  # not among the first cells, which keep every group alive
+        group[2 * n_groups + rng.choice(n_cells - 2 * n_groups, size=n_control, replace=False)] = 0
     spread = 10.0 * (1.0 + np.arange(n_dims)) ** -0.7
     mean = rng.normal(scale=0.3, size=(n_groups, n_dims))
     values = ((mean[group] + rng.normal(size=(n_cells, n_dims))) * spread).astype(np.float32)
@@ -58,6 +67,58 @@ def guide_umis(n_cells: int, n_guides: int, *, seed: int = 0) -> ad.AnnData:
     ).tocsr()  # adds up repeated entries
     var = pd.DataFrame(index=[f"guide{number}" for number in range(n_guides)])
     return ad.AnnData(counts, obs=pd.DataFrame(index=_cell_names(n_cells)), var=var)
+
+
+def screen(n_cells: int, n_genes: int, n_targets: int, *, log_rate: float = -1.8, seed: int = 0) -> ad.AnnData:
+    """Simulate a pooled screen: log-normalised CSR, ``obs["perturbation"]`` (5 % control NT), ``obs["replicate"]``.
+
+    Counts are Poisson. Rates of genes are log-normal (mean of the logarithm `log_rate`, standard deviation 1.2): a
+    fifth of the entries are not zero by default, a twentieth with -3.5. Every target changes 60 genes, by a factor of
+    ``exp(Normal(0, 1))``, and 40 % of its cells escape; ``obs["simulated_class"]`` says which ("KO", "NP" or "NT").
+    ``obsm["X_pca"]`` is noise of 50 dimensions, so that neighbours are as hard to find as they can be. Counts are drawn
+    on a GPU where there is one: the data depend on the seed and on that.
+    """
+    rng = np.random.default_rng(seed)
+    target = np.where(rng.random(n_cells) < 0.05, -1, rng.integers(n_targets, size=n_cells))
+    acts = (target >= 0) & (rng.random(n_cells) >= 0.4)
+    rate = rng.lognormal(log_rate, 1.2, size=n_genes).astype(np.float32)
+    change = np.zeros((n_targets + 1, n_genes), dtype=np.float32)
+    for row in change[:n_targets]:
+        row[rng.choice(n_genes, size=min(60, n_genes), replace=False)] = rng.normal(size=min(60, n_genes))
+    obs = pd.DataFrame(
+        {
+            "perturbation": pd.Categorical.from_codes(target + 1, ["NT", *(f"t{n}" for n in range(n_targets))]),
+            "replicate": pd.Categorical.from_codes(rng.integers(3, size=n_cells), ["r1", "r2", "r3"]),
+            "simulated_class": pd.Categorical(np.select([target < 0, acts], ["NT", "KO"], "NP")),
+        },
+        index=_cell_names(n_cells),
+    )
+    embedding = rng.standard_normal((n_cells, 50), dtype=np.float32)
+    expression = _expression(np.where(acts, target, n_targets), rate, np.exp(change), seed)
+    var = pd.DataFrame(index=[f"gene{number}" for number in range(n_genes)])
+    return ad.AnnData(expression, obs=obs, var=var, obsm={"X_pca": embedding}, uns={"log1p": {}})
+
+
+def _expression(
+    state: NDArray[np.int64], rate: NDArray[np.float32], factor: NDArray[np.float32], seed: int
+) -> sp.csr_matrix:
+    """Draw counts of cells in some states, ``rate * factor[state]``, and normalise them to 2,000 per cell."""
+    if device.found():
+        import cupy as arrays
+        from cupyx.scipy.sparse import csr_matrix
+    else:
+        arrays, csr_matrix = np, sp.csr_matrix
+    random = arrays.random.RandomState(seed)
+    rate, factor = arrays.asarray(rate), arrays.asarray(factor)
+    n_rows = max(1, _DRAWS_AT_ONCE // len(rate))
+    blocks = []
+    for start in range(0, len(state), n_rows):
+        counts = random.poisson(rate * factor[arrays.asarray(state[start : start + n_rows])])
+        values = counts.astype(arrays.float32)
+        values *= 2000.0 / arrays.maximum(values.sum(axis=1, keepdims=True), 1.0)
+        sparse = csr_matrix(arrays.log1p(values))
+        blocks.append(sparse.get() if arrays is not np else sparse)
+    return sp.vstack(blocks, format="csr")
 
 
 def papalexi_expression() -> ad.AnnData:

@@ -46,11 +46,13 @@ numpydoc_xref_param_type = False
 
 
 def generate_pages() -> None:
-    """Write what is included in pages but comes from elsewhere: the metrics table and the latest benchmark."""
+    """Write what is included in pages but comes from elsewhere: the metrics table and the latest benchmarks."""
     folder = DOCS / "api"
     folder.mkdir(exist_ok=True)
     (folder / "metrics_table.md").write_text(metrics_table(), encoding="utf-8")
-    (folder / "benchmark_table.md").write_text(benchmark_table(), encoding="utf-8")
+    kept = sorted((DOCS.parent / "benchmarks" / "results").glob("*.json"))
+    for name, suite in (("benchmark_table.md", "cpu"), ("benchmark_gpu_table.md", "gpu")):
+        (folder / name).write_text(benchmark_table(kept, suite), encoding="utf-8")
 
 
 def metrics_table() -> str:
@@ -73,12 +75,11 @@ def metrics_table() -> str:
     return "\n".join(lines) + "\n"
 
 
-def benchmark_table() -> str:
-    """The latest kept results, rendered as the benchmark itself renders them."""
-    kept = sorted((DOCS.parent / "benchmarks" / "results").glob("*-cpu.json"))
-    if not kept:
-        return "No results are kept in `benchmarks/results` yet; `make bench` makes them.\n"
-    return markdown(json.loads(kept[-1].read_text(encoding="utf-8")))
+def benchmark_table(kept: list[Path], suite: str) -> str:
+    """The latest kept results of a part of the benchmark, rendered as the benchmark itself renders them."""
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in kept]
+    of_suite = [result for result in results if result.get("suite", "cpu") == suite]
+    return markdown(of_suite[-1]) if of_suite else "No results are kept in `benchmarks/results` yet.\n"
 
 
 def join_literals(_app: object, _what: str, _name: str, _obj: object, _options: object, lines: list[str]) -> None:

@@ -121,6 +121,15 @@ def interrupt_after(function: Callable[..., Any], calls: int) -> Callable[..., A
     return wrapped
 
 
+def n_gpus() -> int:
+    """Return the number of GPUs that CuPy finds."""
+    if why_no_gpu():
+        return 0
+    import cupy
+
+    return int(cupy.cuda.runtime.getDeviceCount())
+
+
 #: For parametrising over backends; the CUDA half is skipped where there is no GPU.
 BACKENDS = [
     "cpu",

@@ -72,8 +72,10 @@ def why_no_gpu() -> str:
     """Say why no GPU can be used; empty if one can."""
     if find_spec("cupy") is None:
         return "CuPy is not installed; install ptg[cuda12] or ptg[cuda13]."
-    import cupy
-
+    try:
+        import cupy
+    except ImportError as error:
+        return f"CuPy cannot be imported ({error})."
     try:
         if cupy.cuda.runtime.getDeviceCount():
             return ""

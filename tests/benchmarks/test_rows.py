@@ -1,0 +1,98 @@
+"""The records of the benchmark, and how calls are timed: no library is timed here."""
+
+from __future__ import annotations
+
+import anndata as ad
+import numpy as np
+import pytest
+from benchmarks.record import Side
+from benchmarks.suites import CPU, GPU, find_row
+from benchmarks.worker import fingerprint, installed_versions, peak_memory, shared, timed_calls
+
+from benchmarks import workloads
+
+ROWS = [*CPU.rows, *GPU.rows]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_records_are_complete(row):
+    assert row.work
+    assert callable(row.data)
+    if row.peer is None:
+        assert row.check is None
+        assert row.note, "why there is no peer"
+        return
+    assert list(row.ptg.steps) == list(row.peer.steps)
+    assert (row.ptg.prepare is None) == (row.peer.prepare is None)
+    assert row.tolerance
+    assert row.target_warm >= 1.0
+    assert callable(row.check)
+
+
+def test_names_are_unique_and_selectable():
+    names = [row.name for row in ROWS]
+    assert len(set(names)) == len(names)
+    cpu = CPU.rows
+    assert CPU.select([cpu[-1].name, cpu[0].name]) == [cpu[-1], cpu[0]]
+    assert find_row(GPU.rows[3].name) == (GPU, GPU.rows[3])
+    with pytest.raises(SystemExit, match="nonsense not known"):
+        CPU.select(["nonsense"])
+    with pytest.raises(SystemExit, match="not known"):
+        CPU.select([GPU.rows[0].name])
+
+
+def test_calls_start_from_the_same_data_each_time():
+    data = ad.AnnData(np.zeros((2, 1)))
+    seen = []
+
+    def step(copy: ad.AnnData) -> float:
+        seen.append(copy.X[0, 0])
+        copy.X[0, 0] += 1.0
+        return copy.X[0, 0]
+
+    side = Side({"step": step}, lambda copy, results: {"value": np.array([results["step"]])})
+    seconds, answer, _ = timed_calls(side, data, 2)
+    assert seen == [0.0, 0.0, 0.0]
+    assert answer["value"] == [1.0]
+    assert data.X[0, 0] == 0.0
+    assert len(seconds) == 3
+    assert all(took["step"] >= 0.0 for took in seconds)
+
+
+def test_data_too_large_to_copy_are_shared_between_calls():
+    data = workloads.screen(200, 30, 2)
+    prepared, seen = [], []
+
+    def prepare(whole: ad.AnnData) -> None:
+        prepared.append(whole)
+        whole.layers["prepared"] = whole.X
+
+    def step(copy: ad.AnnData) -> None:
+        seen.append((sorted(copy.obs), sorted(copy.uns), "prepared" in copy.layers, copy.X.data is data.X.data))
+        copy.obs["new"] = 1
+        copy.uns["new"] = 1
+
+    timed_calls(Side({"step": step}, lambda copy, results: {}, prepare), data, 3, shared)
+    assert prepared == [data]
+    assert seen == [(sorted(data.obs), ["log1p"], True, True)] * 4
+    assert "new" not in data.obs
+
+
+def test_slow_calls_are_repeated_less_often(monkeypatch):
+    monkeypatch.setattr("benchmarks.worker.PATIENCE", 0.0)
+    side = Side({"step": lambda copy: None}, lambda copy, results: {})
+    assert len(timed_calls(side, ad.AnnData(np.zeros((2, 1))), 5).seconds) == 1 + 0
+    monkeypatch.setattr("benchmarks.worker.PATIENCE", 1e-9)
+    assert len(timed_calls(side, ad.AnnData(np.zeros((2, 1))), 5).seconds) == 1 + 1
+
+
+def test_changed_numbers_change_the_fingerprint():
+    data = workloads.embedded_groups(300, 3)
+    mark = fingerprint(data)
+    data.obsm["X_pca"][7, 3] += 1.0
+    assert fingerprint(data) != mark
+
+
+def test_peak_memory_and_versions_are_found():
+    assert 10e6 < peak_memory() < 1e12
+    assert {"ptg", "numpy", "python"} <= set(installed_versions())
