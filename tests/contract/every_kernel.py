@@ -252,6 +252,33 @@ def projection_cases() -> Iterator[Case]:
         yield Case("projection.discriminants", variant, discriminants, 1e-7)
 
 
+def resampling_cases() -> Iterator[Case]:
+    sizes, n_chosen, keys = np.array([40, 0, 1, 49]), np.array([13, 0, 1, 44]), np.arange(4, dtype=np.uint64) << 60
+    draws = (keys, 3, 35)
+    values = np.random.default_rng(6).standard_normal((5, 7))
+
+    def accumulated(kernels: Backend, resources: Resources) -> Any:
+        # CuPy comes with the kernels on GPUs; the other arguments of this kernel must be on the device.
+        arrays = import_module("cupy") if resources.devices else np
+        means, squares = arrays.zeros(7), arrays.zeros(7)
+        for first in (0, 2):
+            rows = arrays.asarray(values[first : first + 3])
+            kernels.resampling.accumulate(rows, first, means, squares, resources=resources)
+        return means, squares
+
+    yield Case(
+        "resampling.bootstraps",
+        "four groups",
+        lambda kernels, resources: kernels.resampling.bootstraps(sizes, *draws, resources=resources),
+    )
+    yield Case(
+        "resampling.permutations",
+        "four pools",
+        lambda kernels, resources: kernels.resampling.permutations(sizes, n_chosen, *draws, resources=resources),
+    )
+    yield Case("resampling.accumulate", "seven pairs", accumulated, 1e-14)
+
+
 def sinkhorn_cases() -> Iterator[Case]:
     left, right = np.array([0, 0, 3, 2]), np.array([3, 0, 2, 2])
     options = {"tol": 1e-6, "max_iter": 2000, "relaxation": 1.0}
@@ -281,6 +308,7 @@ CASES = [
         ranksum_cases,
         mixture_cases,
         projection_cases,
+        resampling_cases,
         sinkhorn_cases,
     )
     for case in cases()
