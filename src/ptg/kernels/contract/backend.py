@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from ptg.kernels.contract.energy import EnergyKernels
+    from ptg.kernels.contract.matrices import MatrixKernels
     from ptg.kernels.contract.mixture import MixtureKernels
     from ptg.kernels.contract.moments import MomentKernels
     from ptg.kernels.contract.neighbors import NeighborKernels
@@ -29,6 +30,11 @@ class Backend:
     def energy(self) -> EnergyKernels:
         """Sums of cell-to-cell distances."""
         return cast("EnergyKernels", self._module("energy"))
+
+    @property
+    def matrices(self) -> MatrixKernels:
+        """Where a matrix is kept, and parts of it."""
+        return cast("MatrixKernels", self._module("matrices"))
 
     @property
     def mixture(self) -> MixtureKernels:

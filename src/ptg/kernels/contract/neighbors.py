@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import scipy.sparse as sp
     from numpy.typing import NDArray
 
+    from ptg.kernels.contract.matrices import Blocks
     from ptg.kernels.contract.resources import Resources
 
 
@@ -76,5 +77,33 @@ class NeighborKernels(Protocol):
             cells that are anybody's neighbour.
         batch_size
             Rows in a batch of one thread; by default as many as a CPU's cache holds.
+        """
+        ...
+
+    def signature_blocks(
+        self,
+        matrix: Any,
+        blocks: Blocks,
+        neighbor_offsets: NDArray[np.int64],
+        neighbors: NDArray[np.int64],
+        *,
+        resources: Resources,
+    ) -> Any:
+        """Compute blocks of the signature of `neighbor_signature`, without the rest of it.
+
+        Parameters
+        ----------
+        matrix
+            As there, or as `MatrixKernels.keep` returns it.
+        blocks
+            Cells and genes whose signature is wanted.
+        neighbor_offsets, neighbors
+            As there, but for every cell of the matrix: (n_cells + 1,); cells outside the blocks may have none.
+        resources
+            Threads. Beside the result the kernel holds ``expm1`` of the blocks' genes in the blocks' neighbours, dense.
+
+        Returns
+        -------
+        (n_values,) float64, laid out as by `MatrixKernels.read_blocks`.
         """
         ...

@@ -15,7 +15,10 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from ptg.kernels.contract.resources import Resources
+from ptg.kernels.cpu.signature_blocks import signature_blocks
 from ptg.kernels.cpu.threads import jit, run_tasks
+
+__all__ = ["nearest", "neighbor_signature", "signature_blocks"]
 
 _CHUNK = 64
 """References looked at together when candidates are sought."""

@@ -12,6 +12,7 @@ from ptg.kernels.cuda.download import Downloads
 from ptg.kernels.cuda.memory import with_fitting_size
 from ptg.kernels.cuda.neighbor_means import neighbor_signature
 from ptg.kernels.cuda.pieces import share_out
+from ptg.kernels.cuda.signature_blocks import signature_blocks
 from ptg.kernels.cuda.source import kernel
 from ptg.kernels.cuda.transfer import to_device
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from ptg.kernels.contract.resources import Resources
 
-__all__ = ["nearest", "neighbor_signature"]
+__all__ = ["nearest", "neighbor_signature", "signature_blocks"]
 
 _TILE = 128
 """References that a warp looks at together, as in `neighbor_search.cu`."""

@@ -1,0 +1,140 @@
+"""Every backend's rows and blocks of matrices against NumPy's indexing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from tests.support import BACKENDS, kernels
+
+from ptg.kernels.contract.matrices import Blocks
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def forms(dtype: type, shape: tuple[int, int] = (90, 70)) -> dict[str, Any]:
+    """One matrix in every layout."""
+    rng = np.random.default_rng(0)
+    dense = (rng.normal(size=shape) * (rng.random(shape) < 0.3)).astype(dtype)
+    dense[4] = 0
+    stored = sp.csr_matrix(np.ones(shape, dtype=dtype))
+    stored.data[:] = dense.ravel()
+    wide = sp.csr_matrix(dense)
+    wide.indptr, wide.indices = wide.indptr.astype(np.int64), wide.indices.astype(np.int64)
+    return {"dense": dense, "csr": sp.csr_matrix(dense), "csr with stored zeros": stored, "csr int64": wide}
+
+
+def some_blocks(n_rows: list[int], n_columns: list[int], shape: tuple[int, int] = (90, 70), seed: int = 1) -> Blocks:
+    """Rows with repetitions, columns in any order."""
+    rng = np.random.default_rng(seed)
+    rows = [rng.integers(0, shape[0], n) for n in n_rows]
+    columns = [rng.permutation(shape[1])[:n] for n in n_columns]
+    return Blocks(
+        np.concatenate([np.empty(0, np.int64), *rows]),
+        np.cumsum([0, *n_rows]),
+        np.concatenate([np.empty(0, np.int64), *columns]),
+        np.cumsum([0, *n_columns]),
+    )
+
+
+BLOCKS = {
+    "ragged": some_blocks([5, 0, 3, 40, 1, 0, 33], [7, 4, 0, 33, 1, 0, 64]),
+    "one large block": some_blocks([300], [70]),
+    "empty blocks last": some_blocks([3, 0, 0], [3, 2, 0]),
+    "nothing in them": some_blocks([0, 4], [3, 0]),
+    "none": some_blocks([], []),
+}
+
+
+def on_host(array: Any) -> Any:
+    return array.get() if hasattr(array, "get") else array
+
+
+def as_dense(matrix: Any) -> np.ndarray:
+    host = on_host(matrix)
+    return host.toarray() if sp.issparse(host) else host
+
+
+def expected_blocks(dense: np.ndarray, blocks: Blocks) -> np.ndarray:
+    found = [np.empty(0)]
+    for block in range(len(blocks.row_offsets) - 1):
+        rows = blocks.rows[blocks.row_offsets[block] : blocks.row_offsets[block + 1]]
+        columns = blocks.columns[blocks.column_offsets[block] : blocks.column_offsets[block + 1]]
+        found.append(dense[np.ix_(rows, columns)].T.astype(np.float64).ravel())
+    return np.concatenate(found)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("layout", forms(np.float32))
+@pytest.mark.parametrize("name", BLOCKS)
+def test_blocks_are_what_indexing_gives(backend: str, name: str, layout: str, dtype: type, kept: bool) -> None:
+    implementation, resources = kernels(backend, n_threads=2)
+    matrix = forms(dtype)[layout]
+    if kept:
+        matrix = implementation.matrices.keep(matrix, resources=resources)
+    found = implementation.matrices.read_blocks(matrix, BLOCKS[name], resources=resources)
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(on_host(found), expected_blocks(forms(dtype)["dense"], BLOCKS[name]))
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("layout", forms(np.float32))
+@pytest.mark.parametrize("rows", [[4, 89, 0, 4, 4, 17], list(range(20, 60)), []])
+def test_rows_are_what_indexing_gives(backend: str, rows: list[int], layout: str, dtype: type, kept: bool) -> None:
+    implementation, resources = kernels(backend, n_threads=2)
+    matrix = forms(dtype)[layout]
+    if kept:
+        matrix = implementation.matrices.keep(matrix, resources=resources)
+    found = implementation.matrices.take_rows(matrix, np.array(rows, dtype=np.int64), resources=resources)
+    assert found.dtype == dtype
+    assert found.shape == (len(rows), 70)
+    np.testing.assert_array_equal(as_dense(found), forms(dtype)["dense"][rows])
+
+
+def test_more_rows_than_a_task(backend: str) -> None:
+    implementation, resources = kernels(backend, n_threads=3)
+    rows = np.random.default_rng(2).integers(0, 90, 10_001)
+    for layout, matrix in forms(np.float32).items():
+        found = implementation.matrices.take_rows(matrix, rows, resources=resources)
+        np.testing.assert_array_equal(as_dense(found), forms(np.float32)["dense"][rows], err_msg=layout)
+
+
+@pytest.mark.parametrize("layout", forms(np.float32))
+def test_what_is_kept_is_the_matrix(backend: str, layout: str) -> None:
+    implementation, resources = kernels(backend)
+    matrix = forms(np.float64)[layout]
+    kept = implementation.matrices.keep(matrix, resources=resources)
+    assert (kept.shape, kept.dtype) == (matrix.shape, matrix.dtype)
+    if sp.issparse(matrix):
+        assert kept.nnz == matrix.nnz
+    np.testing.assert_array_equal(as_dense(kept), forms(np.float64)["dense"])
+    again = implementation.matrices.keep(kept, resources=resources)
+    np.testing.assert_array_equal(as_dense(again), forms(np.float64)["dense"])
+
+
+@pytest.mark.parametrize("layout", forms(np.float32))
+def test_what_does_not_fit_stays(backend: str, layout: str) -> None:
+    implementation, resources = kernels(backend, memory=1000)
+    matrix = forms(np.float64)[layout]
+    assert implementation.matrices.keep(matrix, resources=resources) is matrix
+
+
+@pytest.mark.parametrize("layout", forms(np.float32))
+def test_kernels_take_what_is_kept(backend: str, layout: str) -> None:
+    implementation, resources = kernels(backend)
+    matrix = forms(np.float64)[layout]
+    kept = implementation.matrices.keep(matrix, resources=resources)
+    rows, offsets = np.arange(90), np.array([0, 30, 30, 90])
+    for call in (
+        lambda some: implementation.moments.group_sums(some, offsets, resources=resources),
+        lambda some: implementation.moments.group_moments(some, offsets, resources=resources)[1],
+        lambda some: implementation.ranksum.u_statistics(some, rows[:30], offsets[:3], rows[60:], resources=resources),
+    ):
+        np.testing.assert_array_equal(on_host(call(kept)), on_host(call(matrix)))
