@@ -14,8 +14,12 @@ import pytest
 import scipy.sparse as sp
 
 from ptg.data import InputError
+from ptg.execute import Run, to_host
 from ptg.execute.device import why_no_gpu
 from ptg.kernels.contract import Backend, Resources
+from ptg.mixscape.columns import blocks_of
+from ptg.mixscape.inputs import Inputs
+from ptg.mixscape.signature_source import read_signature
 
 
 def small_screen(seed: int = 0, *, sparse: bool = True) -> ad.AnnData:
@@ -55,6 +59,16 @@ def _make_small_screen(seed: int, *, sparse: bool) -> ad.AnnData:
         obsm={"X_pca": (left * singular)[:, :10].astype(np.float32)},
         layers={"counts": sp.csr_matrix(counts)},
     )
+
+
+def signature_columns(
+    adata: ad.AnnData, rows: Any, genes: Any, layer: str | None = None, *, run: Run
+) -> np.ndarray[Any, Any]:
+    """Read some genes of some cells of the signature, (n_rows, n_genes)."""
+    source = read_signature(Inputs(adata, run), layer)
+    found = source.read(blocks_of([np.asarray(rows)], [np.asarray(genes)]))
+    assert found.dtype == np.float64
+    return to_host(found).reshape(len(genes), len(rows)).T
 
 
 def snapshot(adata: ad.AnnData) -> dict[str, Any]:

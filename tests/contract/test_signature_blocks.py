@@ -38,7 +38,9 @@ def test_blocks_are_the_definition(backend: str, name: str, layout: str, dtype: 
     implementation, resources = kernels(backend, n_threads=2)
     matrix, (offsets, neighbors) = expression(dtype)[layout], graph()
     values = expression(dtype)["dense"]
-    means = np.stack([np.expm1(values)[neighbors[a:b]].astype(np.longdouble).mean(axis=0) for a, b in pairwise(offsets)])
+    means = np.stack(
+        [np.expm1(values)[neighbors[a:b]].astype(np.longdouble).mean(axis=0) for a, b in pairwise(offsets)]
+    )
     expected = expected_blocks((np.log1p(means) - values).astype(float), BLOCKS[name])
     if kept:
         matrix = implementation.matrices.keep(matrix, resources=resources)

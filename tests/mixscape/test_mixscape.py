@@ -264,7 +264,8 @@ def test_batches_stay_within_memory_and_change_nothing(monkeypatch: pytest.Monke
 def test_a_batch_ends_where_the_controls_would_exceed_the_memory() -> None:
     adata = signed_screen()
     split = read_screen(adata, "perturbation", "NT", None).whole()
-    source = LayerSignature(np.asarray(adata.layers["X_pert"]))
+    with open_run("test", device="cpu") as run:
+        source = LayerSignature(np.asarray(adata.layers["X_pert"]), run)
     markers = {0: np.arange(10), 1: np.arange(5, 15), 2: np.arange(30)}
     of = lambda limit: [  # noqa: E731
         (batch.targets, len(batch.columns.control))

@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
-from tests.support import small_screen
+from tests.support import signature_columns, small_screen
 
 import ptg
 from ptg.data import InputError
 from ptg.data.embedding import principal_components
 from ptg.execute import open_run
 from ptg.mixscape import signature as signature_module
+from ptg.mixscape.inputs import Inputs
 from ptg.mixscape.signature import perturbation_signature
 from ptg.mixscape.signature_source import read_signature
 
@@ -206,15 +207,13 @@ def test_graph_gives_the_same_columns(options, sparse, dtype):
     layer = sign(adata, **options)
     perturbation_signature(adata, "perturbation", "NT", output="graph", **options)
     assert "X_pert" not in adata.layers
-    rows, genes = np.array([5, 0, 200, 5, 31, *range(100, 160)]), np.array([59, 0, 7, 7])
+    rows, genes = np.array([5, 0, 200, 5, 31, *range(100, 160)]), np.array([59, 0, 7, 13])
     with open_run("test") as run:
-        source = read_signature(adata, run=run)
-        assert source.shape == adata.shape
-        found = source.columns(rows, genes)
-        assert found.dtype == np.float64
+        assert read_signature(Inputs(adata, run)).shape == adata.shape
+        found = signature_columns(adata, rows, genes, run=run)
         np.testing.assert_array_equal(found.astype(dtype), layer[np.ix_(rows, genes)])
-        np.testing.assert_array_equal(read_signature(adata, "X_pert", run=run).columns(rows, genes), found)
-        assert source.columns(rows[:0], genes).shape == (0, 4)
+        np.testing.assert_array_equal(signature_columns(adata, rows, genes, "X_pert", run=run), found)
+        assert signature_columns(adata, rows[:0], genes, run=run).shape == (0, 4)
 
 
 @pytest.mark.parametrize("options", MODES)
@@ -224,8 +223,8 @@ def test_graph_survives_h5ad(screen, options, tmp_path):
     again = ad.read_h5ad(tmp_path / "screen.h5ad")
     rows, genes = np.arange(240), np.arange(60)
     with open_run("test") as run:
-        expected = read_signature(screen, run=run).columns(rows, genes)
-        np.testing.assert_array_equal(read_signature(again, run=run).columns(rows, genes), expected)
+        expected = signature_columns(screen, rows, genes, run=run)
+        np.testing.assert_array_equal(signature_columns(again, rows, genes, run=run), expected)
     assert again.uns["X_pert"]["pert_key"] == "perturbation"
     assert again.uns["X_pert"]["control"] == "NT"
 
@@ -252,7 +251,7 @@ def test_a_second_call_replaces_the_first(screen, first, second, output):
         assert set(getattr(screen, slot)) == set(getattr(fresh, slot))
     with open_run("test") as run:
         found, expected = (
-            read_signature(adata, run=run).columns(np.arange(240), np.arange(60)) for adata in (screen, fresh)
+            signature_columns(adata, np.arange(240), np.arange(60), run=run) for adata in (screen, fresh)
         )
     np.testing.assert_array_equal(found, expected)
 
@@ -280,23 +279,23 @@ def test_a_layer_is_read_as_it_is(screen, form):
     screen.layers["mine"] = form(dense(screen.X) - 1)
     rows, genes = np.array([9, 3, 3]), np.array([4, 1])
     with open_run("test") as run:
-        found = read_signature(screen, "mine", run=run).columns(rows, genes)
+        found = signature_columns(screen, rows, genes, "mine", run=run)
     np.testing.assert_array_equal(found, (dense(screen.X) - 1)[np.ix_(rows, genes)].astype(np.float64))
 
 
 def test_no_signature_is_an_error(screen):
     with open_run("test") as run:
         with pytest.raises(InputError, match="Run perturbation_signature first"):
-            read_signature(screen, run=run)
+            read_signature(Inputs(screen, run))
         with pytest.raises(InputError, match=r"layer='mine' is not in adata.layers"):
-            read_signature(screen, "mine", run=run)
+            read_signature(Inputs(screen, run), "mine")
 
 
 def test_a_graph_whose_controls_were_removed_is_an_error(screen):
     perturbation_signature(screen, "perturbation", "NT", output="graph")
     targets = screen[(screen.obs["perturbation"] == "A").to_numpy()].copy()
     with open_run("test") as run, pytest.raises(InputError, match=r"59 cell\(s\).*Run it again"):
-        read_signature(targets, run=run)
+        read_signature(Inputs(targets, run))
 
 
 def test_a_graph_of_fewer_genes_is_the_signature_of_those(screen):
@@ -304,5 +303,5 @@ def test_a_graph_of_fewer_genes_is_the_signature_of_those(screen):
     perturbation_signature(screen, "perturbation", "NT", output="graph")
     some = screen[:, 10:20].copy()
     with open_run("test") as run:
-        found = read_signature(some, run=run).columns(np.arange(240), np.arange(10))
+        found = signature_columns(some, np.arange(240), np.arange(10), run=run)
     np.testing.assert_array_equal(found.astype(np.float32), layer[:, 10:20])

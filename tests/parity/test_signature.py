@@ -9,10 +9,10 @@ from typing import Any
 import anndata as ad
 import numpy as np
 import pytest
+from tests.support import signature_columns
 
 from ptg.execute import open_run
 from ptg.mixscape.signature import perturbation_signature
-from ptg.mixscape.signature_source import read_signature
 
 MODES: dict[str, dict[str, Any]] = {
     "X_pert_nn_exact": {"use_rep": "X_pca", "n_neighbors": 20, "n_dims": 15},
@@ -54,7 +54,7 @@ def test_graph_gives_the_same_columns(mode: str, stored: ad.AnnData, expected: d
     perturbation_signature(adata, "perturbation", "NT", split_by="replicate", output="graph", **MODES[mode])
     rows, genes = adata.obs_names.get_indexer(expected["cells"]), np.arange(7, 298, 13)
     with open_run("test") as run:
-        found = read_signature(adata, run=run).columns(rows, genes)
+        found = signature_columns(adata, rows, genes, run=run)
     np.testing.assert_allclose(found, expected[mode][:, genes], rtol=0, atol=1e-12)
 
 

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support import signature_columns
 
 from ptg.execute import open_run
 from ptg.mixscape.signature import perturbation_signature
-from ptg.mixscape.signature_source import read_signature
 
 pytestmark = pytest.mark.filterwarnings("ignore:n_neighbors=:UserWarning")
 
@@ -113,5 +113,5 @@ def test_graph_and_layer_agree(options: dict[str, Any], adata: ad.AnnData, seed:
     rng = np.random.default_rng(seed)
     rows, genes = rng.integers(0, adata.n_obs, 13), rng.integers(0, adata.n_vars, 5)
     with open_run("test") as run:
-        found = read_signature(adata, run=run).columns(rows, genes)
+        found = signature_columns(adata, rows, genes, run=run)
     np.testing.assert_array_equal(found, layer[np.ix_(rows, genes)])

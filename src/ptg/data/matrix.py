@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
@@ -10,6 +9,7 @@ import scipy.sparse as sp
 
 from ptg.data.errors import InputError, not_found
 from ptg.data.gpu_arrays import array_module, current_device, is_gpu_array, is_sparse, sparse_module
+from ptg.data.scan import is_canonical, is_finite
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -167,7 +167,7 @@ def _standard_type(values: object, name: str) -> Any:
 
 def _canonical(matrix: Any) -> Any:
     """CSR with sorted indices and no duplicates, without touching the caller's arrays."""
-    if not matrix.has_canonical_format:
+    if not (matrix.has_canonical_format if is_gpu_array(matrix) else is_canonical(matrix)):
         matrix = matrix.copy()
         matrix.sum_duplicates()
     return matrix
@@ -180,11 +180,10 @@ def _contiguous(matrix: Any, dtype: Any) -> Any:
 def check_finite(matrix: Any, name: str) -> None:
     """Raise an InputError if a matrix, on the host or on a GPU, has NaN or infinite values."""
     stored = matrix.data if is_sparse(matrix) else matrix
-    with current_device(stored), np.errstate(invalid="ignore", over="ignore"):
-        # A sum is finite exactly when nothing overflowed and no entry is NaN or infinite: one pass, no temporary.
-        if math.isfinite(float(stored.sum())):
+    with current_device(stored):
+        if is_finite(stored):
             return
-        n_bad = int((~np.isfinite(stored)).sum())
+        n_bad = int((~array_module(stored).isfinite(stored)).sum())
     if n_bad:
         raise InputError(
             f"{name} has {n_bad} NaN or infinite value(s) among {stored.size}. "

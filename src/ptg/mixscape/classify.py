@@ -17,11 +17,11 @@ from ptg.data import (
     check_integer,
     check_number,
     check_string,
-    read_matrix,
 )
 from ptg.execute import open_run
 from ptg.kernels.contract.projection import OK, MixtureRule
 from ptg.mixscape.columns import Batch, batches
+from ptg.mixscape.inputs import Inputs
 from ptg.mixscape.screen import Screen, Split, check_stored_names, read_log_base, read_screen
 from ptg.mixscape.selection import (
     Expression,
@@ -148,8 +148,9 @@ def classify_cells(
     screen = read_screen(adata, pert_key, control, split_by)
     _check_names(pert_key, screen, parameters)
     with open_run("mixscape", device=device, show_progressbar=show_progressbar) as run:
-        source = read_signature(adata, parameters.layer, run=run)
-        matrix = read_matrix(adata, layer=parameters.de_layer, argument="de_layer")
+        inputs = Inputs(adata, run)
+        source = read_signature(inputs, parameters.layer)
+        matrix = inputs.expression(parameters.de_layer, argument="de_layer")
         expression = Expression(matrix, read_log_base(adata), run)
         found = _Classes(screen, ScoreFrames(adata.obs_names, pert_key, screen))
         for split in screen.splits():

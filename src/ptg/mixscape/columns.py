@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ptg.kernels.contract.matrices import Blocks
 from ptg.kernels.contract.projection import TargetColumns
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def batches(
     memory
         Bytes.
     """
-    # Read as cells x genes, kept as genes x cells: two copies for a moment.
+    # Beside the controls' columns there may be as much again of what they are computed from.
     most = max(memory // 2 // (16 * max(len(split.control_cells), 1)), 1)
     members: list[int] = []
     genes: set[int] = set()
@@ -76,24 +77,29 @@ def batches(
 
 
 def _read(source: SignatureSource, split: Split, targets: list[int], markers: dict[int, NDArray[np.int64]]) -> Batch:
-    genes = np.unique(np.concatenate([markers[target] for target in targets]))
+    """Read all targets and, last, the controls, which have the markers of all of them."""
+    own = [markers[target] for target in targets]
+    genes = np.unique(np.concatenate(own))
     cells = [split.cells[target] for target in targets]
-    values = [_by_gene(source, split.cells[target], markers[target]) for target in targets]
+    wanted = blocks_of([*cells, split.control_cells], [*own, genes])
+    values, offsets = source.read(wanted), wanted.value_offsets
+    of_targets = wanted.rows[: wanted.row_offsets[-2]]
     columns = TargetColumns(
-        control=_by_gene(source, split.control_cells, genes),
-        columns=np.concatenate([np.searchsorted(genes, markers[target]) for target in targets]),
-        marker_offsets=_offsets([len(markers[target]) for target in targets]),
-        values=np.concatenate([block.ravel() for block in values]),
-        value_offsets=_offsets([block.size for block in values]),
-        cell_offsets=_offsets([len(positions) for positions in cells]),
-        controls_before=np.concatenate([np.searchsorted(split.control_cells, positions) for positions in cells]),
+        control=values[offsets[-2] :].reshape(len(genes), len(split.control_cells)),
+        columns=np.searchsorted(genes, wanted.columns[: wanted.column_offsets[-2]]),
+        marker_offsets=wanted.column_offsets[:-1],
+        values=values[: offsets[-2]],
+        value_offsets=offsets[:-1],
+        cell_offsets=wanted.row_offsets[:-1],
+        controls_before=np.searchsorted(split.control_cells, of_targets),
     )
-    return Batch(targets, np.concatenate(cells), columns)
+    return Batch(targets, of_targets, columns)
 
 
-def _by_gene(source: SignatureSource, cells: NDArray[np.int64], genes: NDArray[np.int64]) -> NDArray[Any]:
-    return np.ascontiguousarray(source.columns(cells, genes).T)
+def blocks_of(cells: list[NDArray[np.int64]], genes: list[NDArray[np.int64]]) -> Blocks:
+    """Blocks of some genes in some cells each."""
+    return Blocks(np.concatenate(cells), _offsets(cells), np.concatenate(genes), _offsets(genes))
 
 
-def _offsets(sizes: list[int]) -> NDArray[np.int64]:
-    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+def _offsets(parts: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+    return np.cumsum([0, *map(len, parts)], dtype=np.int64)

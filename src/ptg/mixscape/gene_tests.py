@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias, cast
+from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from scipy import special, stats
+import scipy.sparse as sp
+from scipy import stats
 
-from ptg.data import Matrix, warn
+from ptg.data import warn
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,7 +28,7 @@ class Comparison:
     Attributes
     ----------
     matrix
-        (n_cells, n_genes) expression.
+        (n_cells, n_genes) expression, as `MatrixKernels.keep` returns it.
     order, offsets
         Target `t` has cells ``order[offsets[t]:offsets[t + 1]]``.
     control
@@ -35,7 +37,7 @@ class Comparison:
         Kernels and resources.
     """
 
-    matrix: Matrix
+    matrix: Any
     order: NDArray[np.int64]
     offsets: NDArray[np.int64]
     control: NDArray[np.int64]
@@ -50,12 +52,15 @@ class Comparison:
         """Cells of a target."""
         return self.order[self.offsets[target] : self.offsets[target + 1]]
 
-    def means(self) -> NDArray[np.float64]:
-        """Mean of every gene in every target, and in the control (last); (n_targets + 1, n_genes)."""
+    def means(self, of: Callable[[Any], Any] | None = None) -> NDArray[np.float64]:
+        """Mean of every gene in every target, and in the control (last); (n_targets + 1, n_genes).
+
+        With `of`, of that function of the values, which must map zero to zero.
+        """
         kernels, resources = self.run.kernels.moments, self.run.resources
         with np.errstate(invalid="ignore"):  # a group without cells has no mean
             means = [
-                kernels.group_sums(cells, offsets, resources=resources) / np.diff(offsets)[:, None]
+                kernels.group_sums(_mapped(cells, of), offsets, resources=resources) / np.diff(offsets)[:, None]
                 for cells, offsets in self._batches()
             ]
         return np.concatenate(means)
@@ -68,36 +73,51 @@ class Comparison:
         ]
         return np.concatenate([part.means for part in found]), np.concatenate([part.variances for part in found])
 
-    def _batches(self) -> Iterator[tuple[Matrix, NDArray[np.int64]]]:
+    def _batches(self) -> Iterator[tuple[Any, NDArray[np.int64]]]:
         """Rows of whole groups, sorted by group, as many at a time as the memory takes (at least one)."""
         order = np.concatenate([self.order, self.control])
         offsets = np.append(self.offsets, len(order))
-        matrix = self.matrix
-        stored = matrix.size if isinstance(matrix, np.ndarray) else 2 * matrix.nnz
+        matrix, take_rows = self.matrix, self.run.kernels.matrices.take_rows
+        stored = 2 * matrix.nnz if hasattr(matrix, "indptr") else matrix.size
         row_bytes = max(stored * matrix.dtype.itemsize // matrix.shape[0], 1)
         n_rows = self.run.resources.memory // row_bytes
         first = 0
         while first < len(offsets) - 1:
             last = max(int(np.searchsorted(offsets, offsets[first] + n_rows, side="right")) - 1, first + 1)
             part = offsets[first : last + 1]
-            yield cast("Matrix", matrix[order[part[0] : part[-1]]]), part - part[0]
+            cells = take_rows(matrix, order[part[0] : part[-1]], resources=self.run.resources)
+            yield cells, part - part[0]
             first = last
 
 
-#: Scores, p-values (None if the test has none) and means, see `Comparison.means`.
-Tested: TypeAlias = "tuple[NDArray[np.float64], NDArray[np.float64] | None, NDArray[np.float64]]"
+def _mapped(matrix: Any, function: Callable[[Any], Any] | None) -> Any:
+    """Apply a function that maps zero to zero to every value."""
+    if function is None:
+        return matrix
+    if isinstance(matrix, sp.csr_matrix):
+        return sp.csr_matrix((function(matrix.data), matrix.indices, matrix.indptr), shape=matrix.shape)
+    if hasattr(matrix, "indptr"):
+        return replace(matrix, data=function(matrix.data))
+    return function(matrix)
+
+
+#: Scores, p-values (None if the test has none) and means, see `Comparison.means`; arrays of the host or the device.
+Tested: TypeAlias = "tuple[Any, Any | None, Any]"
 
 
 def _wilcoxon(comparison: Comparison) -> Tested:
     """Rank-sum test by its normal approximation, without continuity or tie correction."""
-    z = comparison.run.kernels.ranksum.u_statistics(
-        comparison.matrix, comparison.order, comparison.offsets, comparison.control, resources=comparison.run.resources
+    run = comparison.run
+    u = run.kernels.ranksum.u_statistics(
+        comparison.matrix, comparison.order, comparison.offsets, comparison.control, resources=run.resources
     )
-    n, m = comparison.sizes.astype(np.float64), float(len(comparison.control))
+    arrays = run.arrays
+    special = import_module("scipy.special" if arrays is np else "cupyx.scipy.special")
+    z, n, m = arrays.asarray(u), arrays.asarray(comparison.sizes, dtype=np.float64), float(len(comparison.control))
     with np.errstate(invalid="ignore"):
         z -= n * m / 2.0
-        z /= np.sqrt(n * m * (n + m + 1.0) / 12.0)
-    return z, 2.0 * special.ndtr(-np.abs(z)), comparison.means()
+        z /= arrays.sqrt(n * m * (n + m + 1.0) / 12.0)
+    return z, 2.0 * special.ndtr(-arrays.abs(z)), arrays.asarray(comparison.means())
 
 
 def _t_test(comparison: Comparison) -> Tested:
@@ -135,15 +155,22 @@ def _logistic_regression(comparison: Comparison) -> Tested:
         cells = comparison.cells(target)
         if len(cells) and len(comparison.control):
             rows = np.sort(np.concatenate([cells, comparison.control]))
+            values = comparison.run.kernels.matrices.take_rows(
+                comparison.matrix, rows, resources=comparison.run.resources
+            )
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", ConvergenceWarning)
-                model = LogisticRegression().fit(comparison.matrix[rows], np.isin(rows, cells))
+                model = LogisticRegression().fit(_on_host(values), np.isin(rows, cells))
             unfinished += any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
             scores[target] = model.coef_[0]
         progress.advance(1)
     if unfinished:
         warn(f"test_method='logreg': the regression did not converge for {unfinished} of {n_targets} targets.")
     return scores, None, comparison.means()
+
+
+def _on_host(matrix: Any) -> Any:
+    return matrix.get() if hasattr(matrix, "get") else matrix
 
 
 #: Tests by scanpy's names.

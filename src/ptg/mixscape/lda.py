@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ptg.data import InputError, Matrix, StagedWrites, check_flag, check_integer, check_string, read_matrix, read_obs
+from ptg.data import InputError, StagedWrites, check_flag, check_integer, check_string, read_obs
 from ptg.execute import open_run
+from ptg.mixscape.inputs import Inputs
 from ptg.mixscape.screen import Screen, check_global_column, read_log_base, read_screen
 from ptg.mixscape.selection import Expression, MarkerRule, Markers, check_marker_rule, select_as_pertpy, split_markers
 from ptg.mixscape.tables import target_table
@@ -71,9 +72,9 @@ def discriminate_cells(
     screen = read_screen(adata, pert_key, control, split_by)
     perturbed = _perturbed_cells(adata, screen, parameters)
     with open_run("lda", device=device, show_progressbar=show_progressbar) as run:
-        matrix = read_matrix(adata)
-        tested = matrix if parameters.layer is None else read_matrix(adata, layer=parameters.layer)
-        expression = Expression(tested, read_log_base(adata), run)
+        inputs = Inputs(adata, run)
+        matrix = inputs.expression()
+        expression = Expression(inputs.expression(parameters.layer), read_log_base(adata), run)
         targets = _targets(expression, screen, perturbed, parameters, matrix.shape[1])
         rows = np.flatnonzero(perturbed | (screen.codes == screen.control))
         coordinates = _coordinates(matrix, screen, rows, targets, run)
@@ -163,12 +164,16 @@ def _targets(
 
 
 def _coordinates(
-    matrix: Matrix, screen: Screen, rows: NDArray[np.int64], targets: list[_Target], run: Run
+    matrix: Any, screen: Screen, rows: NDArray[np.int64], targets: list[_Target], run: Run
 ) -> NDArray[Any]:
     used = [target for target in targets if target.n_comps]
+
+    def take(cells: NDArray[np.int64]) -> Any:
+        return run.kernels.matrices.take_rows(matrix, cells, resources=run.resources)
+
     axes = run.kernels.projection.principal_axes(
-        matrix[np.flatnonzero(screen.codes == screen.control)],
-        matrix[np.concatenate([target.cells for target in used])],
+        take(np.flatnonzero(screen.codes == screen.control)),
+        take(np.concatenate([target.cells for target in used])),
         np.concatenate([[0], np.cumsum([len(target.cells) for target in used])]).astype(np.int64),
         np.array([target.n_comps for target in used], dtype=np.int64),
         resources=run.resources,
@@ -177,6 +182,6 @@ def _coordinates(
     if len(rows) <= len(labels):
         raise InputError(f"{len(rows)} perturbed and control cells of {len(labels)} classes are too few to separate.")
     found = run.kernels.projection.discriminants(
-        matrix[rows], codes.astype(np.int64), axes, tol=_TOLERANCE, resources=run.resources
+        take(rows), codes.astype(np.int64), axes, tol=_TOLERANCE, resources=run.resources
     )
     return found.coordinates

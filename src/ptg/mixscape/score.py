@@ -18,10 +18,10 @@ from ptg.data import (
     check_number,
     check_string,
     read_labels,
-    read_matrix,
 )
 from ptg.execute import open_run
 from ptg.mixscape.columns import batches
+from ptg.mixscape.inputs import Inputs
 from ptg.mixscape.score_markers import MarkerSearch, given_markers
 from ptg.mixscape.screen import (
     FEWEST_CELLS,
@@ -115,8 +115,9 @@ def score_cells(
         )
     search = _search(adata, parameters)
     with open_run("mixscale", device=device, show_progressbar=show_progressbar) as run:
-        source = read_signature(adata, parameters.layer, run=run)
-        markers = _markers(adata, screen, parameters, search, run)
+        inputs = Inputs(adata, run)
+        source = read_signature(inputs, parameters.layer)
+        markers = _markers(inputs, screen, parameters, search)
         found = _Scores(screen, ScoreFrames(adata.obs_names, pert_key, screen))
         for split in screen.splits():
             _score_split(source, split, markers, parameters, found, run=run)
@@ -145,13 +146,11 @@ def _search(adata: AnnData, parameters: ScoreParameters) -> MarkerSearch:
     return MarkerSearch(parameters.markers, parameters.max_de_genes, guides, parameters.min_proportion, parameters.seed)
 
 
-def _markers(
-    adata: AnnData, screen: Screen, parameters: ScoreParameters, search: MarkerSearch, run: Run
-) -> dict[int, Markers]:
+def _markers(inputs: Inputs, screen: Screen, parameters: ScoreParameters, search: MarkerSearch) -> dict[int, Markers]:
     if parameters.de_genes_by_target is not None:
-        return given_markers(parameters.de_genes_by_target, screen, gene_positions(adata), search)
-    matrix = read_matrix(adata, layer=parameters.de_layer, argument="de_layer")
-    return search.run(Expression(matrix, read_log_base(adata), run), screen)
+        return given_markers(parameters.de_genes_by_target, screen, gene_positions(inputs.adata), search)
+    matrix = inputs.expression(parameters.de_layer, argument="de_layer")
+    return search.run(Expression(matrix, read_log_base(inputs.adata), inputs.run), screen)
 
 
 class _Scores:

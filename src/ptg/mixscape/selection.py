@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ptg.data import Matrix, check_choice, check_integer, check_number
-from ptg.mixscape.markers import METHODS, RankedGenes, find_markers, rank_genes
+from ptg.data import check_choice, check_integer, check_number
+from ptg.execute import array_module, to_host
+from ptg.mixscape.gene_tests import Comparison
+from ptg.mixscape.markers import METHODS, RankedGenes, by_target, find_markers, rank_genes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -69,14 +72,14 @@ class Expression:
     Attributes
     ----------
     matrix
-        (n_cells, n_genes) log1p-transformed expression.
+        (n_cells, n_genes) log1p-transformed expression, as `MatrixKernels.keep` returns it.
     log_base
         Base of its logarithm; None is e.
     run
         Kernels and resources.
     """
 
-    matrix: Matrix
+    matrix: Any
     log_base: float | None
     run: Run
 
@@ -120,28 +123,26 @@ class SelectAsSeurat:
         self, expression: Expression, ranked: RankedGenes, split: Split, targets: list[int], rule: MarkerRule
     ) -> list[NDArray[np.int64]]:
         """Select the markers of each target."""
-        control_mean, control_share = self._levels(expression, split.control_cells)
-        selected = []
-        for position, target in enumerate(targets):
-            mean, share = self._levels(expression, split.cells[target])
-            change = np.log2((mean + 1.0) / (control_mean + 1.0))
-            keep = (np.abs(change) >= rule.logfc_threshold) & (np.maximum(share, control_share) >= _MIN_SHARE)
-            if ranked.pvals is not None:
-                pvals = ranked.pvals[position]
-                keep &= pvals * len(pvals) < rule.pval_cutoff
-            selected.append(np.flatnonzero(keep))
-        return selected
+        cells = [split.cells[target] for target in targets]
+        offsets = np.cumsum([0, *map(len, cells)], dtype=np.int64)
+        run = expression.run
+        comparison = Comparison(expression.matrix, np.concatenate(cells), offsets, split.control_cells, run)
+        # To three digits, as in Seurat.
+        shares = np.round(comparison.means(lambda values: (values > 0).astype(np.float32)), 3)
+        means = comparison.means(partial(self._levels, expression.log_base))
+        change = np.log2((means[:-1] + 1.0) / (means[-1] + 1.0))
+        keep = (np.abs(change) >= rule.logfc_threshold) & (np.maximum(shares[:-1], shares[-1]) >= _MIN_SHARE)
+        if ranked.pvals is not None:
+            keep &= to_host(ranked.pvals * ranked.pvals.shape[1] < rule.pval_cutoff)
+        rows, genes = np.nonzero(keep)
+        return by_target(genes, rows, len(targets))
 
-    def _levels(
-        self, expression: Expression, cells: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mean expression, and share of cells that express, to three digits as in Seurat."""
-        block: Any = expression.matrix[cells].astype(np.float64)
-        share = np.round(np.asarray((block > 0).mean(axis=0)).ravel(), 3)
-        if expression.log_base is not None:
-            block = block * np.log(expression.log_base)
-        values = np.expm1(block) if self.of_counts else block
-        return np.asarray(values.mean(axis=0)).ravel(), share
+    def _levels(self, log_base: float | None, values: Any) -> Any:
+        """Expression on the scale of which means are taken, in float64."""
+        logs = values.astype(np.float64)
+        if log_base is not None:
+            logs *= np.log(log_base)
+        return array_module(logs).expm1(logs) if self.of_counts else logs
 
 
 def split_markers(

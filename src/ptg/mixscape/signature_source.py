@@ -12,10 +12,11 @@ import scipy.sparse as sp
 from ptg.data import InputError, Matrix, read_matrix
 
 if TYPE_CHECKING:
-    from anndata import AnnData
     from numpy.typing import NDArray
 
     from ptg.execute import Run
+    from ptg.kernels.contract.matrices import Blocks
+    from ptg.mixscape.inputs import Inputs
 
 #: The layer with the signature, as in pertpy and rapids_singlecell.
 LAYER = "X_pert"
@@ -43,54 +44,53 @@ class SignatureSource(Protocol):
     def shape(self) -> tuple[int, int]:
         """(n_cells, n_genes)."""
 
-    def columns(self, rows: NDArray[np.int64], genes: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Signature of some cells and genes, dense.
+    def read(self, blocks: Blocks) -> Any:
+        """Read some genes of some cells.
 
         Parameters
         ----------
-        rows, genes
-            Positions of cells and genes, in any order.
+        blocks
+            Cells (rows) and genes (columns).
 
         Returns
         -------
-        (len(rows), len(genes)) float64.
+        (n_values,) float64, see `MatrixKernels.read_blocks`.
         """
 
 
-def read_signature(adata: AnnData, layer: str | None = None, *, run: Run) -> SignatureSource:
-    """Find the signature of `adata`.
+def read_signature(inputs: Inputs, layer: str | None = None) -> SignatureSource:
+    """Find the signature of some data.
 
     Parameters
     ----------
-    adata
+    inputs
         The data after `perturbation_signature`.
     layer
         A layer to take in its place, dense or sparse. None: ``layers["X_pert"]``, or what
         ``perturbation_signature(..., output="graph")`` kept.
-    run
-        The run that computes columns which are not stored.
 
     Raises
     ------
     InputError
         There is no signature, the layer does not exist, or cells that the neighbour graph refers to were removed.
     """
+    adata = inputs.adata
     if layer is not None and layer != LAYER:
-        return LayerSignature(read_matrix(adata, layer=layer))
+        return LayerSignature(read_matrix(adata, layer=layer), inputs.run)
     if LAYER in adata.layers:
-        return LayerSignature(read_matrix(adata, layer=LAYER))
+        return LayerSignature(read_matrix(adata, layer=LAYER), inputs.run)
     if NEIGHBORS in adata.obsp:
-        return _read_neighbors(adata, run)
+        return _read_neighbors(inputs)
     if REFERENCE in adata.obsm and REFERENCE in adata.varm:
-        return _read_references(adata)
+        return _read_references(inputs)
     raise InputError(
         f"layers[{LAYER!r}] does not exist and no neighbour graph was kept. Run perturbation_signature first, "
         "or name a layer to use."
     )
 
 
-def _read_neighbors(adata: AnnData, run: Run) -> SignatureSource:
-    graph = sp.csr_matrix(adata.obsp[NEIGHBORS])
+def _read_neighbors(inputs: Inputs) -> SignatureSource:
+    graph = sp.csr_matrix(inputs.adata.obsp[NEIGHBORS])
     total = np.asarray(graph.sum(axis=1)).ravel()
     incomplete = int(np.count_nonzero(np.abs(total - 1) > 1e-6))
     if incomplete:
@@ -99,48 +99,38 @@ def _read_neighbors(adata: AnnData, run: Run) -> SignatureSource:
             "perturbation_signature. Run it again."
         )
     graph.sort_indices()
-    return NeighborSignature(read_matrix(adata), graph, run)
+    return NeighborSignature(inputs.expression(), graph, inputs.run)
 
 
-def _read_references(adata: AnnData) -> SignatureSource:
-    membership = sp.csr_matrix(adata.obsm[REFERENCE])
-    references = np.asarray(adata.varm[REFERENCE], dtype=np.float64)
+def _read_references(inputs: Inputs) -> SignatureSource:
+    membership = sp.csr_matrix(inputs.adata.obsm[REFERENCE])
+    references = np.asarray(inputs.adata.varm[REFERENCE], dtype=np.float64)
     split_of_cell = np.asarray(membership.argmax(axis=1)).ravel().astype(np.int64)
-    return SplitSignature(read_matrix(adata), np.ascontiguousarray(references.T), split_of_cell)
-
-
-def _dense_block(matrix: Matrix, rows: NDArray[np.int64], genes: NDArray[np.int64]) -> NDArray[Any]:
-    """Cells x genes of a matrix, dense, in the matrix's dtype."""
-    if isinstance(matrix, np.ndarray):
-        return matrix[np.ix_(rows, genes)]
-    return cast("NDArray[Any]", matrix[rows][:, genes].toarray())
+    return SplitSignature(inputs.expression(), np.ascontiguousarray(references.T), split_of_cell, inputs.run)
 
 
 @dataclass(frozen=True)
 class LayerSignature:
-    """A signature that is stored."""
+    """A signature that is stored: only what is read of it is brought to a device."""
 
     values: Matrix
+    run: Run
 
     @property
     def shape(self) -> tuple[int, int]:
         """(n_cells, n_genes)."""
         return cast("tuple[int, int]", self.values.shape)
 
-    def columns(self, rows: NDArray[np.int64], genes: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Signature of some cells and genes, see `SignatureSource`."""
-        return _dense_block(self.values, rows, genes).astype(np.float64, copy=False)
+    def read(self, blocks: Blocks) -> Any:
+        """Read some genes of some cells, see `SignatureSource`."""
+        return self.run.kernels.matrices.read_blocks(self.values, blocks, resources=self.run.resources)
 
 
 @dataclass(frozen=True)
 class NeighborSignature:
-    """A signature that follows from the neighbour graph: ``log1p(graph @ expm1(X)) - X``.
+    """A signature that follows from the neighbour graph: ``log1p(graph @ expm1(X)) - X``."""
 
-    Sparse expression of the controls is kept a second time, gene by gene, from the first call on: few genes of many
-    controls are then read without going through all their values.
-    """
-
-    expression: Matrix
+    expression: Any
     graph: sp.csr_matrix[Any]
     run: Run
 
@@ -150,52 +140,35 @@ class NeighborSignature:
         return cast("tuple[int, int]", self.expression.shape)
 
     @cached_property
-    def _control_of_cell(self) -> NDArray[np.int64]:
-        """Position of each cell among the controls, -1 for cells that are nobody's neighbour."""
-        is_control = np.zeros(self.shape[0], dtype=bool)
-        is_control[self.graph.indices] = True
-        return np.where(is_control, np.cumsum(is_control) - 1, -1)
+    def _graph(self) -> tuple[Any, Any]:
+        """Where the neighbours of each cell begin, and the neighbours, on the device."""
+        arrays = self.run.arrays
+        return arrays.asarray(self.graph.indptr.astype(np.int64)), arrays.asarray(self.graph.indices)
 
-    @cached_property
-    def _controls(self) -> NDArray[Any] | sp.csc_matrix[Any]:
-        values = self.expression[np.flatnonzero(self._control_of_cell >= 0)]
-        return sp.csc_matrix(values) if sp.issparse(values) else values
-
-    def columns(self, rows: NDArray[np.int64], genes: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Signature of some cells and genes, see `SignatureSource`."""
-        controls = self._controls[:, genes]
-        controls = controls.toarray() if sp.issparse(controls) else controls
-        position = self._control_of_cell[rows]
-        others = np.flatnonzero(position < 0)
-        position[others] = len(controls) + np.arange(len(others))
-        block = np.concatenate([controls, _dense_block(self.expression, rows[others], genes)])
-        wanted = self.graph[rows]
-        out = np.empty((len(rows), len(genes)))
-        self.run.kernels.neighbors.neighbor_signature(
-            block,
-            position,
-            wanted.indptr.astype(np.int64),
-            self._control_of_cell[wanted.indices],
-            out=out,
-            resources=self.run.resources,
-        )
-        return out
+    def read(self, blocks: Blocks) -> Any:
+        """Compute some genes of some cells, see `SignatureSource`."""
+        kernels, resources = self.run.kernels.neighbors, self.run.resources
+        return kernels.signature_blocks(self.expression, blocks, *self._graph, resources=resources)
 
 
 @dataclass(frozen=True)
 class SplitSignature:
     """A signature against one mean control per split."""
 
-    expression: Matrix
+    expression: Any
     references: NDArray[np.float64]
     split_of_cell: NDArray[np.int64]
+    run: Run
 
     @property
     def shape(self) -> tuple[int, int]:
         """(n_cells, n_genes)."""
         return cast("tuple[int, int]", self.expression.shape)
 
-    def columns(self, rows: NDArray[np.int64], genes: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Signature of some cells and genes, see `SignatureSource`."""
-        reference = self.references[np.ix_(self.split_of_cell[rows], genes)]
-        return cast("NDArray[np.float64]", reference - _dense_block(self.expression, rows, genes))
+    def read(self, blocks: Blocks) -> Any:
+        """Compute some genes of some cells, see `SignatureSource`."""
+        kernels, resources = self.run.kernels.matrices, self.run.resources
+        of_splits = blocks._replace(rows=self.split_of_cell[blocks.rows])
+        values = kernels.read_blocks(self.references, of_splits, resources=resources)
+        values -= kernels.read_blocks(self.expression, blocks, resources=resources)
+        return values

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -42,25 +42,40 @@ class ScoreFrames:
 
     def add(self, split: Split, batch: Batch, result: ClassifiedTargets | ScoredTargets) -> None:
         """Add the targets of a batch that have scores."""
-        for position, target in enumerate(batch.targets):
-            sample = result.control_sample[position]
-            sample = sample[sample >= 0]
-            if not len(sample):
-                continue
-            own = batch.of_target(position)
-            cells = np.concatenate([batch.cells[own], split.control_cells[sample]])
-            scores = np.concatenate([result.scores[own], result.control_scores[position, : len(sample)]])
-            frame = self._frame(cells, scores, target, is_control=np.arange(len(cells)) >= own.stop - own.start)
-            self.frames.setdefault(stored_name(self._screen.names[target]), {})[stored_name(split.name)] = frame
+        parts = [_scores(position, split, batch, result) for position in range(len(batch.targets))]
+        cells = np.concatenate([part.cells for part in parts])
+        names, stop = self._obs_names[cells], 0  # of all targets at once
+        for target, part in zip(batch.targets, parts, strict=True):
+            start, stop = stop, stop + len(part.cells)
+            if start < stop:
+                frame = self._frame(part, target, names[start:stop])
+                self.frames.setdefault(stored_name(self._screen.names[target]), {})[stored_name(split.name)] = frame
 
-    def _frame(
-        self, cells: NDArray[np.int64], scores: NDArray[Any], target: int, *, is_control: NDArray[np.bool_]
-    ) -> pd.DataFrame:
-        order = np.argsort(cells, kind="stable")
+    def _frame(self, part: _Scores, target: int, index: pd.Index[Any]) -> pd.DataFrame:
         names = self._screen.names
-        categories = pd.Index([names[target], names[self._screen.control]])
-        labels = pd.Categorical.from_codes(is_control[order].astype(np.int8), categories=categories)
-        return pd.DataFrame({"pvec": scores[order], self._pert_key: labels}, index=self._obs_names[cells[order]])
+        kind = pd.CategoricalDtype([names[target], names[self._screen.control]])
+        labels = pd.Categorical.from_codes(part.is_control.astype(np.int8), dtype=kind)
+        return pd.DataFrame({"pvec": part.scores, self._pert_key: labels}, index=index)
+
+
+class _Scores(NamedTuple):
+    """Scores of a target's cells and a sample of the controls, in the order of the data; empty without a direction."""
+
+    cells: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    is_control: NDArray[np.bool_]
+
+
+def _scores(position: int, split: Split, batch: Batch, result: ClassifiedTargets | ScoredTargets) -> _Scores:
+    sample = result.control_sample[position]
+    sample = sample[sample >= 0]
+    own = batch.of_target(position)
+    if not len(sample):
+        own = slice(own.start, own.start)
+    cells = np.concatenate([batch.cells[own], split.control_cells[sample]])
+    scores = np.concatenate([result.scores[own], result.control_scores[position, : len(sample)]])
+    order = np.argsort(cells, kind="stable")
+    return _Scores(cells[order], scores[order], order >= own.stop - own.start)
 
 
 def target_table(rows: list[dict[str, Any]]) -> pd.DataFrame:

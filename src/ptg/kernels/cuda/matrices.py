@@ -40,9 +40,9 @@ class DeviceCsr:
     shape: tuple[int, int]
 
     @property
-    def dtype(self) -> np.dtype[Any]:
+    def dtype(self) -> Any:
         """Type of the values."""
-        return np.dtype(self.data.dtype)
+        return self.data.dtype
 
     @property
     def nnz(self) -> int:
@@ -60,23 +60,31 @@ def keep(matrix: NDArray[Any] | sp.csr_matrix[Any], *, resources: Resources) -> 
     """Bring a matrix to the current device if it fits; see the contract."""
     if isinstance(matrix, (cp.ndarray, DeviceCsr)):
         return matrix
-    is_dense = isinstance(matrix, np.ndarray)
-    index_type = np.dtype(np.int32 if matrix.shape[1] < 1 << 31 else np.int64)
-    n_bytes = matrix.nbytes if is_dense else matrix.nnz * (matrix.dtype.itemsize + index_type.itemsize)
-    if is_on_host(matrix) and n_bytes > resources.memory:
+    if is_on_host(matrix) and _bytes_there(matrix) > resources.memory:
         return matrix
     try:
-        if is_dense:
+        if isinstance(matrix, np.ndarray):
             return to_device(matrix, resources)
         return DeviceCsr(
             to_device(matrix.data, resources),
-            to_device(matrix.indices, resources, index_type),
+            to_device(matrix.indices, resources, _index_type(matrix)),
             cp.asarray(matrix.indptr).astype(np.int64, copy=False),
             matrix.shape,
         )
     except cp.cuda.memory.OutOfMemoryError:
         cp.get_default_memory_pool().free_all_blocks()
         return matrix
+
+
+def _index_type(matrix: Any) -> Any:
+    return np.int32 if matrix.shape[1] <= np.iinfo(np.int32).max else np.int64
+
+
+def _bytes_there(matrix: Any) -> int:
+    """Bytes of a matrix on the host when it is on a device."""
+    if isinstance(matrix, np.ndarray):
+        return matrix.nbytes
+    return int(matrix.nnz * (matrix.dtype.itemsize + np.dtype(_index_type(matrix)).itemsize))
 
 
 def take_rows(matrix: Any, rows: NDArray[np.int64], *, resources: Resources) -> Any:

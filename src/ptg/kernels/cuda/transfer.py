@@ -71,9 +71,7 @@ def _copy(source: Any, target: Any, n_threads: int) -> None:
                 buffer = pinned[turn % 2]
                 np.frombuffer(buffer, dtype=target.dtype, count=len(piece))[:] = piece
                 there, n_bytes = target.data.ptr + start * item, len(piece) * item
-                cp.cuda.runtime.memcpyAsync(
-                    there, buffer.ptr, n_bytes, cp.cuda.runtime.memcpyHostToDevice, stream.ptr
-                )
+                cp.cuda.runtime.memcpyAsync(there, buffer.ptr, n_bytes, cp.cuda.runtime.memcpyHostToDevice, stream.ptr)
                 copied[turn % 2] = stream.record()
             stream.synchronize()
 
