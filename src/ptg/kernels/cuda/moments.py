@@ -15,11 +15,12 @@ import numpy as np
 
 from ptg.kernels.contract.moments import GroupMoments
 from ptg.kernels.cuda.devices import on_devices
+from ptg.kernels.cuda.download import Downloads
 from ptg.kernels.cuda.memory import with_fitting_size
 from ptg.kernels.cuda.pieces import cut_runs, share_out
 from ptg.kernels.cuda.rows import RowPieces, RowReader
 from ptg.kernels.cuda.source import kernel, type_options
-from ptg.kernels.cuda.transfer import to_device, to_host
+from ptg.kernels.cuda.transfer import to_device
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -57,10 +58,11 @@ def group_sums(
     def compute(run: _Run, entries: int) -> None:
         pieces = RowPieces(reader, run.bounds, entries)
         draws_at_once = min(max(resources.memory // run.n_bytes(reader.n_columns), 1), _LARGEST_GRID)
-        for first in range(0, len(sums), draws_at_once):
-            out = sums[first : first + draws_at_once, run.first : run.stop]
-            some = None if weights is None else weights[first : first + draws_at_once]
-            to_host(_sums(run, pieces, some, len(out), resources), out)
+        with Downloads(resources) as downloads:
+            for first in range(0, len(sums), draws_at_once):
+                out = sums[first : first + draws_at_once, run.first : run.stop]
+                some = None if weights is None else weights[first : first + draws_at_once]
+                downloads.start(_sums(run, pieces, some, len(out), resources), out)
 
     _each_run(compute, reader, offsets, resources)
     return sums[0] if weights is None else sums
@@ -78,9 +80,10 @@ def group_moments(
         pieces = RowPieces(reader, run.bounds, entries)
         sizes = cp.asarray(run.sizes, dtype=np.float64)[:, None]
         means = _sums(run, pieces, None, 1, resources)[0] / sizes  # 0 / 0 is NaN
-        to_host(means, moments.means[run.first : run.stop])
-        variances = cp.where(sizes > 1, _squares(run, pieces, means) / (sizes - 1), np.nan)
-        to_host(variances, moments.variances[run.first : run.stop])
+        with Downloads(resources) as downloads:
+            downloads.start(means, moments.means[run.first : run.stop])
+            variances = cp.where(sizes > 1, _squares(run, pieces, means) / (sizes - 1), np.nan)
+            downloads.start(variances, moments.variances[run.first : run.stop])
 
     _each_run(compute, reader, offsets, resources)
     return moments

@@ -9,6 +9,7 @@ import numpy as np
 
 from ptg.kernels.cuda.devices import on_devices
 from ptg.kernels.cuda.download import Downloads
+from ptg.kernels.cuda.matrices import take_rows
 from ptg.kernels.cuda.memory import with_fitting_size
 from ptg.kernels.cuda.pieces import share_out
 from ptg.kernels.cuda.rows import DeviceRows, RowReader
@@ -76,7 +77,6 @@ class _Expression:
     def __init__(self, matrix: Any, resources: Resources) -> None:
         self.reader = RowReader(matrix, resources)
         self._matrix, self._resources = matrix, resources
-        self._on_host = isinstance(getattr(matrix, "indptr", matrix), np.ndarray)
 
     @property
     def row_bytes(self) -> int:
@@ -87,7 +87,7 @@ class _Expression:
         """Bring some rows to the current device; neighbouring ones are not gathered first."""
         if len(rows) and (np.diff(rows) == 1).all():
             return self.reader.load(int(rows[0]), int(rows[-1]) + 1)
-        gathered = self._matrix[rows if self._on_host else cp.asarray(rows)]
+        gathered = take_rows(self._matrix, rows, resources=self._resources)
         return RowReader(gathered, self._resources).load(0, len(rows))
 
 

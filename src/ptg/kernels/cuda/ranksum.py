@@ -9,11 +9,13 @@ import cupy as cp
 import numpy as np
 
 from ptg.kernels.cuda.devices import on_devices
+from ptg.kernels.cuda.download import Downloads
+from ptg.kernels.cuda.matrices import take_rows
 from ptg.kernels.cuda.memory import with_fitting_size
 from ptg.kernels.cuda.pieces import cut_runs, share_out
 from ptg.kernels.cuda.rows import DeviceRows, RowPieces, RowReader, is_on_host
 from ptg.kernels.cuda.source import kernel
-from ptg.kernels.cuda.transfer import to_device, to_host
+from ptg.kernels.cuda.transfer import to_device
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -41,7 +43,7 @@ def u_statistics(
     shape = (len(offsets) - 1, matrix.shape[1])
     if 0 in {*shape, len(order), len(control)}:
         return np.zeros(shape)
-    matrix, cells = _rows_of_interest(matrix, _Cells.on_host(order, offsets, control))
+    matrix, cells = _rows_of_interest(matrix, _Cells.on_host(order, offsets, control), resources)
     reader = RowReader(matrix, resources)
 
     def compute(entries: int) -> NDArray[np.float64]:
@@ -68,14 +70,15 @@ class _Cells(NamedTuple):
         return np.repeat(np.arange(len(sizes)), sizes).astype(np.int32)
 
 
-def _rows_of_interest(matrix: Any, cells: _Cells) -> tuple[Any, _Cells]:
+def _rows_of_interest(matrix: Any, cells: _Cells, resources: Resources) -> tuple[Any, _Cells]:
     """Leave out the other rows of a matrix on the host, if that spares half of it the way to the device."""
     wanted = np.zeros(matrix.shape[0], dtype=bool)
     wanted[cells.order] = wanted[cells.control] = True
     if 2 * np.count_nonzero(wanted) > len(wanted) or not is_on_host(matrix):
         return matrix, cells
     position = np.cumsum(wanted) - 1
-    return matrix[np.flatnonzero(wanted)], _Cells(position[cells.order], cells.offsets, position[cells.control])
+    some = take_rows(matrix, np.flatnonzero(wanted), resources=resources)
+    return some, _Cells(position[cells.order], cells.offsets, position[cells.control])
 
 
 class _Block(NamedTuple):
@@ -125,7 +128,8 @@ class _RankSums:
                 for part in parts[1:]:
                     twice += to_device(part, self._resources)
                 zeros = cp.asarray(sizes)[:, None] * cp.asarray(block.below_zero)
-                to_host((twice.view(np.int64) + zeros) / 2, result[:, first:stop])
+                with Downloads(self._resources) as downloads:
+                    downloads.start((twice.view(np.int64) + zeros) / 2, result[:, first:stop])
         return result
 
     def _on_devices(self, function: Any) -> Any:
