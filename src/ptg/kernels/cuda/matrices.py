@@ -97,7 +97,7 @@ def take_rows(matrix: Any, rows: NDArray[np.int64], *, resources: Resources) -> 
     begins = matrix.indptr.astype(np.int64, copy=False)[wanted]
     lengths = matrix.indptr.astype(np.int64, copy=False)[wanted + 1] - begins
     indptr = cp.zeros(len(rows) + 1, dtype=np.int64)
-    cp.cumsum(lengths, out=indptr[1:])
+    indptr[1:] = cp.cumsum(lengths)
     n_entries = int(indptr[-1])
     there = RowReader(matrix, resources).load(0, matrix.shape[0])
     indices = cp.empty(n_entries, dtype=matrix.indices.dtype)
