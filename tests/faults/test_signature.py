@@ -14,7 +14,7 @@ from tests.support import BadCall, assert_unchanged, interrupt_after, snapshot
 import ptg
 from ptg.data import embedding
 from ptg.kernels.cpu import moments, neighbors
-from ptg.mixscape import signature
+from ptg.mixscape import neighbor_graph, signature
 
 
 def sign(adata: Any, pert_key: Any = "perturbation", control: Any = "NT", **options: Any) -> object:
@@ -105,7 +105,9 @@ BAD_CALLS = [
     *(
         BadCall(
             name,
-            lambda a, name=name: sign(a, knn_algorithm=name),
+            lambda a, name=name: ptg.Mixscape(device="cpu").perturbation_signature(
+                a, "perturbation", "NT", knn_algorithm=name
+            ),
             (f"knn_algorithm={name!r}", "GPU", "cuVS", "'brute'"),
         )
         for name in ("ivfflat", "ivfpq", "cagra")
@@ -179,7 +181,7 @@ def test_ctrl_c_leaves_everything_as_it_was(
 ) -> None:
     if name == "principal_components":
         del screen.obsm["X_pca"]
-        module = signature
+        module = neighbor_graph
     before = snapshot(screen)
     monkeypatch.setattr(ptg.settings, "n_threads", n_threads)
     with monkeypatch.context() as patch:

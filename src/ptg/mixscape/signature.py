@@ -9,23 +9,18 @@ import numpy as np
 import scipy.sparse as sp
 
 from ptg.data import (
-    InputError,
     Matrix,
     StagedWrites,
     check_flag,
-    check_label,
     dense_rows,
     entry_point,
     groups_from_codes,
-    listed,
-    not_found,
-    read_labels,
-    read_matrix,
     warn,
 )
-from ptg.data.embedding import principal_components
 from ptg.execute import available_memory, open_run
+from ptg.mixscape.neighbor_graph import find_search, neighbor_graph, representation_of
 from ptg.mixscape.parameters import SignatureParameters, check_signature_parameters
+from ptg.mixscape.signature_cells import Cells, read_cells
 from ptg.mixscape.signature_source import LAYER, NEIGHBORS, PARAMETERS, REFERENCE
 
 if TYPE_CHECKING:
@@ -35,11 +30,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ptg.execute import Run
-
-_SMALL_N_VARS = 50
-"""Below this many genes X itself is the representation, as in scanpy."""
-
-_DEFAULT_N_PCS = 50
 
 _BLOCK_BYTES = 4 << 20
 """Cells subtracted at a time, in float64, where that is all there is to do."""
@@ -95,9 +85,12 @@ def perturbation_signature(
         Number of principal components to compute (default 50), or to take from ``"X_pca"``; 0 stands for
         ``use_rep="X"``.
     knn_algorithm
-        ``"brute"``, the exact search. The approximate ``"ivfflat"``, ``"ivfpq"`` and ``"cagra"`` need a GPU.
+        ``"brute"``, the exact search. The approximate ``"ivfflat"``, ``"ivfpq"`` and ``"cagra"`` need a GPU and cuVS,
+        and may give other neighbours on another version or device.
     knn_kwargs
-        Options of the approximate searches; ``"brute"`` has none.
+        Options of the approximate searches, by cuVS's names: ``n_lists`` (default: square root of the number of
+        controls) and ``n_probes``; ``"ivfpq"`` also ``pq_bits``, ``pq_dim``; ``"cagra"`` instead ``graph_degree``,
+        ``intermediate_graph_degree``, ``itopk_size``.
     batch_size
         Cells computed at a time by one thread; None chooses. It does not change the result.
     output
@@ -122,8 +115,8 @@ def perturbation_signature(
     Raises
     ------
     InputError
-        An argument is not accepted, a column, group or representation does not exist, cells lack a split label, or a
-        split has no control cell.
+        An argument is not accepted, a column, group or representation does not exist, cells lack a split label, a
+        split has no control cell, or an approximate search cannot run or misses neighbours.
 
     Notes
     -----
@@ -155,7 +148,7 @@ def perturbation_signature(
         output=output,
     )
     copy = check_flag("copy", copy)
-    cells = _read_cells(adata, pert_key, control, parameters)
+    cells = read_cells(adata, pert_key, control, parameters)
     with open_run("perturbation signature", device=device, show_progressbar=show_progressbar) as run:
         results = _SELECTION[parameters.ref_selection_mode](adata, cells, parameters, run)
     results.parameters.update({"pert_key": pert_key, "control": control})
@@ -163,28 +156,6 @@ def perturbation_signature(
     with StagedWrites(target) as staged:
         results.stage(staged)
     return target if copy else None
-
-
-@dataclass(frozen=True)
-class _Cells:
-    """What the signature needs to know of the cells.
-
-    Attributes
-    ----------
-    expression
-        `adata.X`.
-    controls
-        Positions of the control cells.
-    split_of_cell
-        Number of each cell's split; all 0 without `split_by`.
-    splits
-        Names of the splits.
-    """
-
-    expression: Matrix
-    controls: NDArray[np.int64]
-    split_of_cell: NDArray[np.int64]
-    splits: list[Any]
 
 
 @dataclass(frozen=True)
@@ -215,41 +186,13 @@ _OWN_KEYS = (
 )
 
 
-def _read_cells(adata: AnnData, pert_key: str, control: str, parameters: SignatureParameters) -> _Cells:
-    codes, names = read_labels(adata, pert_key, argument="pert_key")
-    check_label("control", control, pert_key, names)
-    controls = np.flatnonzero(codes == names.index(control))
-    split_of_cell, splits = np.zeros(adata.n_obs, dtype=np.int64), ["all cells"]
-    if parameters.split_by is not None:
-        split_of_cell, splits = read_labels(adata, parameters.split_by, argument="split_by")
-        _check_splits(adata, parameters.split_by, split_of_cell, splits, controls)
-    return _Cells(read_matrix(adata), controls, split_of_cell, splits)
-
-
-def _check_splits(
-    adata: AnnData, split_by: str, split_of_cell: NDArray[np.int64], splits: list[Any], controls: NDArray[np.int64]
-) -> None:
-    missing = np.flatnonzero(split_of_cell < 0)
-    if len(missing):
-        raise InputError(
-            f"split_by={split_by!r}: {len(missing)} cell(s) have no label in it: "
-            f"{listed(adata.obs_names[missing].tolist())}. Label or remove them."
-        )
-    n_controls = np.bincount(split_of_cell[controls], minlength=len(splits))
-    empty = [splits[split] for split in np.flatnonzero(n_controls == 0)]
-    if empty:
-        raise InputError(
-            f"split_by={split_by!r}: {listed(empty)} has no control cell, so its cells have no reference. "
-            "Merge it with another split, or remove its cells."
-        )
-
-
 # --- ref_selection_mode="nn" -------------------------------------------------------------------------------------
 
 
-def _by_neighbors(adata: AnnData, cells: _Cells, parameters: SignatureParameters, run: Run) -> _Results:
-    representation, computed = _representation(adata, cells.expression, parameters)
-    offsets, neighbors = _neighbor_graph(representation, cells, parameters, run)
+def _by_neighbors(adata: AnnData, cells: Cells, parameters: SignatureParameters, run: Run) -> _Results:
+    search = find_search(parameters, run)
+    representation, computed = representation_of(adata, cells.expression, parameters)
+    offsets, neighbors = neighbor_graph(representation, cells, parameters, search)
     written: dict[tuple[str, str], Any] = {("obsm", key): value for key, value in computed.items()}
     kept = {"ref_selection_mode": "nn", "n_neighbors": parameters.n_neighbors}
     if not _wants_layer(cells.expression, parameters):
@@ -271,75 +214,10 @@ def _by_neighbors(adata: AnnData, cells: _Cells, parameters: SignatureParameters
     return _Results(written, kept)
 
 
-def _neighbor_graph(
-    representation: Matrix, cells: _Cells, parameters: SignatureParameters, run: Run
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Control neighbours of every cell, sorted by position: offsets (n_cells + 1,) and cells."""
-    split_of_control = cells.split_of_cell[cells.controls]
-    n_controls = np.bincount(split_of_control, minlength=len(cells.splits))
-    k_of_split = np.minimum(n_controls, parameters.n_neighbors)
-    _warn_capped(cells.splits, n_controls, parameters.n_neighbors)
-    offsets = np.concatenate([[0], np.cumsum(k_of_split[cells.split_of_cell])])
-    neighbors = np.empty(offsets[-1], dtype=np.int64)
-    for split, k in enumerate(k_of_split.tolist()):
-        members = np.flatnonzero(cells.split_of_cell == split)
-        controls = cells.controls[split_of_control == split]
-        reference = dense_rows(representation, controls)
-        size = parameters.batch_size or max(run.resources.memory // (16 * reference.shape[1]), 1)
-        for start in range(0, len(members), size):
-            part = members[start : start + size]
-            found, _ = run.kernels.neighbors.nearest(
-                reference, dense_rows(representation, part), k, resources=run.resources
-            )
-            found.sort(axis=1)
-            neighbors[offsets[part][:, None] + np.arange(k)] = controls[found]
-    return offsets, neighbors
-
-
-def _warn_capped(splits: list[Any], n_controls: NDArray[np.int64], n_neighbors: int) -> None:
-    small = [f"{splits[split]} ({n_controls[split]})" for split in np.flatnonzero(n_controls < n_neighbors)]
-    if small:
-        warn(f"n_neighbors={n_neighbors} exceeds the control cells of {listed(small)}: all of them are used there.")
-
-
-def _representation(
-    adata: AnnData, expression: Matrix, parameters: SignatureParameters
-) -> tuple[Matrix, dict[str, NDArray[Any]]]:
-    """Where distances are measured, and what had to be computed for it by obsm key."""
-    use_rep, n_pcs = parameters.use_rep, parameters.n_pcs
-    if use_rep is None:
-        use_rep = "X" if n_pcs == 0 or adata.n_vars < _SMALL_N_VARS else "X_pca"
-        if use_rep not in ("X", *adata.obsm):
-            scores = _compute_pca(adata, expression, n_pcs or _DEFAULT_N_PCS)
-            return _leading(scores, parameters.n_dims), {"X_pca": scores}
-    if use_rep == "X":
-        return _leading(expression, parameters.n_dims), {}
-    if use_rep not in adata.obsm:
-        raise not_found("use_rep", use_rep, "adata.obsm", list(adata.obsm), fix="Pass one of them, or 'X'.")
-    values = read_matrix(adata, obsm=use_rep)
-    if n_pcs is not None and n_pcs > values.shape[1]:
-        raise InputError(
-            f"n_pcs={n_pcs} exceeds the {values.shape[1]} dimensions of obsm[{use_rep!r}]. Pass at most that many."
-        )
-    return _leading(_leading(values, n_pcs or None), parameters.n_dims), {}
-
-
-def _leading(matrix: Matrix, n_columns: int | None) -> Matrix:
-    """Take the first columns, without a copy where that is all of them."""
-    return matrix if n_columns is None or n_columns >= matrix.shape[1] else matrix[:, :n_columns]
-
-
-def _compute_pca(adata: AnnData, expression: Matrix, n_pcs: int) -> NDArray[Any]:
-    """Compute principal components, of the highly variable genes where those are marked (as scanpy does)."""
-    if "highly_variable" in adata.var:
-        expression = expression[:, np.asarray(adata.var["highly_variable"], dtype=bool)]
-    return principal_components(expression, n_pcs)
-
-
 # --- ref_selection_mode="split_by" -------------------------------------------------------------------------------
 
 
-def _by_split(adata: AnnData, cells: _Cells, parameters: SignatureParameters, run: Run) -> _Results:
+def _by_split(adata: AnnData, cells: Cells, parameters: SignatureParameters, run: Run) -> _Results:
     expression, split_of_cell, n_splits = cells.expression, cells.split_of_cell, len(cells.splits)
     references = _mean_controls(cells, run)
     if not _wants_layer(expression, parameters):
@@ -357,7 +235,7 @@ def _by_split(adata: AnnData, cells: _Cells, parameters: SignatureParameters, ru
     return _Results({("layers", LAYER): out}, {})
 
 
-def _mean_controls(cells: _Cells, run: Run) -> NDArray[np.float64]:
+def _mean_controls(cells: Cells, run: Run) -> NDArray[np.float64]:
     """Mean expression of the controls in each split."""
     groups = groups_from_codes(cells.split_of_cell[cells.controls], cells.splits)
     values = cells.expression[cells.controls[groups.order]]
@@ -365,7 +243,7 @@ def _mean_controls(cells: _Cells, run: Run) -> NDArray[np.float64]:
     return np.asarray(sums / groups.sizes[:, None])
 
 
-_SELECTION: dict[str, Callable[[AnnData, _Cells, SignatureParameters, Run], _Results]] = {
+_SELECTION: dict[str, Callable[[AnnData, Cells, SignatureParameters, Run], _Results]] = {
     "nn": _by_neighbors,
     "split_by": _by_split,
 }

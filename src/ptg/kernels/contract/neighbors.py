@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -13,8 +14,43 @@ if TYPE_CHECKING:
     from ptg.kernels.contract.resources import Resources
 
 
+class ApproximateSearch(Protocol):
+    """A search that may miss neighbours."""
+
+    def __call__(
+        self,
+        reference: NDArray[Any],
+        query: NDArray[Any],
+        k: int,
+        *,
+        options: Mapping[str, int],
+        resources: Resources,
+    ) -> NDArray[np.int64]:
+        """Find about the `k` nearest reference points of every query point, computed in float32.
+
+        Parameters
+        ----------
+        reference, query, k
+            As in `NeighborKernels.nearest`.
+        options
+            Parameters of the index or of the search, by cuVS's names.
+        resources
+            Threads and memory.
+
+        Returns
+        -------
+        (n_query, k) int64, positions in `reference`; -1 where the search found none.
+        """
+        ...
+
+
 class NeighborKernels(Protocol):
     """Signatures that every backend's `neighbors` module has."""
+
+    @property
+    def APPROXIMATE(self) -> Mapping[str, ApproximateSearch]:  # noqa: N802
+        """Approximate searches by name; none on a CPU, where the exact one is as fast. They need cuVS."""
+        ...
 
     def nearest(
         self, reference: NDArray[Any], query: NDArray[Any], k: int, *, resources: Resources

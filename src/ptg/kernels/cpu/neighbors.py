@@ -7,18 +7,22 @@ are computed in float64, as the contract defines them, and those numbers alone d
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from ptg.kernels.contract.neighbors import ApproximateSearch
 from ptg.kernels.contract.resources import Resources
 from ptg.kernels.cpu.signature_blocks import signature_blocks
 from ptg.kernels.cpu.threads import jit, run_tasks
 
-__all__ = ["nearest", "neighbor_signature", "signature_blocks"]
+__all__ = ["APPROXIMATE", "nearest", "neighbor_signature", "signature_blocks"]
+
+#: No approximate search.
+APPROXIMATE: Mapping[str, ApproximateSearch] = {}
 
 _CHUNK = 64
 """References looked at together when candidates are sought."""

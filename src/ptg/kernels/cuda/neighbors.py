@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import cupy as cp
 import numpy as np
 
+from ptg.kernels.cuda.approximate import APPROXIMATE
 from ptg.kernels.cuda.devices import on_devices
 from ptg.kernels.cuda.download import Downloads
 from ptg.kernels.cuda.memory import with_fitting_size
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from ptg.kernels.contract.resources import Resources
 
-__all__ = ["nearest", "neighbor_signature", "signature_blocks"]
+__all__ = ["APPROXIMATE", "nearest", "neighbor_signature", "signature_blocks"]
 
 _TILE = 128
 """References that a warp looks at together, as in `neighbor_search.cu`."""
