@@ -18,6 +18,7 @@ import scipy.sparse as sp
 
 import ptg.kernels.contract
 from ptg.kernels.contract import Backend, Resources
+from ptg.kernels.contract.matrices import Blocks
 from ptg.kernels.contract.projection import MixtureRule, TargetColumns
 
 #: Calls one kernel; whatever arrays it returns are compared.
@@ -146,6 +147,46 @@ def neighbor_cases() -> Iterator[Case]:
             return out
 
         yield Case("neighbors.neighbor_signature", variant, signature, 1e-6 if dtype == np.float32 else 1e-14)
+
+
+def some_blocks() -> Blocks:
+    """Blocks of 30 columns at most, one of them empty."""
+    rng = np.random.default_rng(4)
+    columns = [rng.permutation(30)[:n] for n in (3, 5, 30)]
+    rows = rng.integers(0, 90, 84)
+    return Blocks(rows, np.array([0, 40, 40, 84]), np.concatenate(columns), np.array([0, 3, 8, 38]))
+
+
+def matrix_cases() -> Iterator[Case]:
+    blocks, rows = some_blocks(), np.array([3, 89, 3, 41])
+    offsets, neighbors = np.arange(0, 181, 2), np.random.default_rng(5).integers(0, 50, 180)
+    for variant, (dtype, layout) in LAYOUTS.items():
+        matrix = expression(dtype, layout, n_columns=30)
+
+        def kept(kernels: Backend, resources: Resources, matrix: Any = matrix) -> Any:
+            return _dense(kernels.matrices.keep(matrix, resources=resources))
+
+        def taken(kernels: Backend, resources: Resources, matrix: Any = matrix) -> Any:
+            there = kernels.matrices.keep(matrix, resources=resources)
+            return _dense(kernels.matrices.take_rows(there, rows, resources=resources))
+
+        def read(kernels: Backend, resources: Resources, matrix: Any = matrix) -> Any:
+            there = kernels.matrices.keep(matrix, resources=resources)
+            return kernels.matrices.read_blocks(there, blocks, resources=resources)
+
+        def signature(kernels: Backend, resources: Resources, matrix: Any = matrix) -> Any:
+            there = kernels.matrices.keep(matrix, resources=resources)
+            return kernels.neighbors.signature_blocks(there, blocks, offsets, neighbors, resources=resources)
+
+        yield Case("matrices.keep", variant, kept)
+        yield Case("matrices.take_rows", variant, taken)
+        yield Case("matrices.read_blocks", variant, read)
+        yield Case("neighbors.signature_blocks", variant, signature, 1e-6 if dtype == np.float32 else 1e-14)
+
+
+def _dense(matrix: Any) -> np.ndarray:
+    host = matrix.get() if hasattr(matrix, "get") else matrix
+    return host.toarray() if sp.issparse(host) else host
 
 
 def ranksum_cases() -> Iterator[Case]:
@@ -305,6 +346,7 @@ CASES = [
         energy_cases,
         moment_cases,
         neighbor_cases,
+        matrix_cases,
         ranksum_cases,
         mixture_cases,
         projection_cases,

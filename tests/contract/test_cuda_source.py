@@ -26,6 +26,10 @@ SPECIAL = {"energy_wgmma.cu": ["sm_90a"]}
 VARIANTS = [
     ("counts.cu", ("-DIndex=long long", "-DCount=bool")),
     ("counts.cu", ("-DCount=unsigned long long",)),
+    ("matrices.cu", ("-DDENSE", "-DValue=double")),
+    ("matrices.cu", ("-DValue=double", "-DIndex=long long")),
+    ("signature_blocks.cu", ("-DDENSE", "-DValue=double")),
+    ("signature_blocks.cu", ("-DValue=double", "-DIndex=long long")),
     ("moments.cu", ("-DDENSE", "-DValue=double", "-DDRAWS=8", "-DWeight=unsigned short")),
     ("moments.cu", ("-DValue=double", "-DIndex=long long", "-DWeight=bool")),
     ("neighbor_means.cu", ("-DDENSE", "-DOut=double")),

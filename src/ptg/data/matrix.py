@@ -167,7 +167,7 @@ def _standard_type(values: object, name: str) -> Any:
 
 def _canonical(matrix: Any) -> Any:
     """CSR with sorted indices and no duplicates, without touching the caller's arrays."""
-    if not (matrix.has_canonical_format if is_gpu_array(matrix) else is_canonical(matrix)):
+    if not is_canonical(matrix):
         matrix = matrix.copy()
         matrix.sum_duplicates()
     return matrix
@@ -183,7 +183,7 @@ def check_finite(matrix: Any, name: str) -> None:
     with current_device(stored):
         if is_finite(stored):
             return
-        n_bad = int((~array_module(stored).isfinite(stored)).sum())
+        n_bad = int((~np.isfinite(stored)).sum())
     if n_bad:
         raise InputError(
             f"{name} has {n_bad} NaN or infinite value(s) among {stored.size}. "

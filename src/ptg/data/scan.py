@@ -6,14 +6,11 @@ import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ptg.data.gpu_arrays import is_gpu_array
-
-if TYPE_CHECKING:
-    import scipy.sparse as sp
 
 _PIECE = 1 << 20
 """Values that a thread looks at together: they stay in its cache."""
@@ -35,7 +32,8 @@ def is_finite(values: Any) -> bool:
     (True, False, False)
     """
     if is_gpu_array(values):
-        return math.isfinite(float(values.sum()))
+        with np.errstate(invalid="ignore", over="ignore"):
+            return math.isfinite(float(values.sum()))
     flat = values.reshape(-1) if values.flags.c_contiguous else values.ravel(order="K")
 
     def check(start: int, stop: int) -> bool:
@@ -45,8 +43,8 @@ def is_finite(values: Any) -> bool:
     return _in_pieces(check, flat.size)
 
 
-def is_canonical(matrix: sp.csr_matrix[Any]) -> bool:
-    """Tell whether the column numbers of each row ascend, none twice.
+def is_canonical(matrix: Any) -> bool:
+    """Tell whether the column numbers of each row of a CSR matrix, of SciPy or cupyx, ascend, none twice.
 
     Examples
     --------
@@ -54,9 +52,9 @@ def is_canonical(matrix: sp.csr_matrix[Any]) -> bool:
     >>> is_canonical(sp.csr_matrix(np.eye(3)))
     True
     """
-    starts, indices = matrix.indptr, matrix.indices
-    if matrix.nnz < _FEWEST:
+    if is_gpu_array(matrix) or matrix.nnz < _FEWEST:
         return bool(matrix.has_canonical_format)
+    starts, indices = matrix.indptr, matrix.indices
     if bool((starts[1:] < starts[:-1]).any()):
         return False
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ptg.data import current_device, gpu_of, is_gpu_array, is_sparse
+from ptg.data.scan import is_canonical
 from ptg.kernels.contract import Resources
 
 _LARGE = 4 << 20
@@ -47,7 +48,7 @@ def to_gpu(matrix: Any, resources: Resources) -> Any:
     if not is_sparse(matrix):
         return to_device(matrix, resources)
     with current_device(matrix):
-        canonical = matrix.has_canonical_format
+        canonical = is_canonical(matrix)
     parts = tuple(to_device(part, resources) for part in (matrix.data, matrix.indices, matrix.indptr))
     moved = import_module("cupyx.scipy.sparse").csr_matrix(parts, shape=matrix.shape)
     moved.has_canonical_format = canonical

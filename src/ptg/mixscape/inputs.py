@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ptg.data import read_matrix
+import numpy as np
+
+from ptg.data import is_sparse, read_matrix
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from ptg.execute import Run
+
+_MOST_ENTRIES = int(np.iinfo(np.int32).max)
+"""Values that a sparse matrix of CuPy can have."""
 
 
 class Inputs:
@@ -23,6 +28,11 @@ class Inputs:
         """Return a layer (None: `adata.X`), kept where the run's kernels read it fastest; see `MatrixKernels.keep`."""
         name = layer or "X"
         if name not in self._kept:
-            matrix = read_matrix(self.adata, layer=name, argument=argument)
+            matrix = read_matrix(self.adata, layer=name, argument=argument, bring=self._bring)
             self._kept[name] = self.run.kernels.matrices.keep(matrix, resources=self.run.resources)
         return self._kept[name]
+
+    def _bring(self, matrix: Any) -> Any:
+        """Bring what fits, to check it there."""
+        is_large = is_sparse(matrix) and matrix.nnz > _MOST_ENTRIES
+        return matrix if is_large else self.run.near(matrix)
