@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ptg import datasets, plot
     from ptg.data import InputError
-    from ptg.distance import Distance, MeanVar
+    from ptg.distance import BootstrapDraws, Distance, DistanceTest, MeanVar
     from ptg.execute import settings
     from ptg.guides import GuideAssignment
     from ptg.mixscape import Mixscale, Mixscape
 
 __version__ = _version("ptg")
 __all__ = [
+    "BootstrapDraws",
     "Distance",
+    "DistanceTest",
     "GuideAssignment",
     "InputError",
     "MeanVar",
@@ -30,7 +32,9 @@ __all__ = [
 
 # Imported on first use, so that `import ptg` costs nothing.
 _HOME = {
+    "BootstrapDraws": "ptg.distance",
     "Distance": "ptg.distance",
+    "DistanceTest": "ptg.distance",
     "GuideAssignment": "ptg.guides",
     "InputError": "ptg.data",
     "MeanVar": "ptg.distance",

@@ -29,7 +29,11 @@ class InputError(ValueError):
 
 
 def entry_point(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Mark a public function: an `InputError` leaving it says which function was called."""
+    """Mark a public function or method: an `InputError` leaving it says which was called, and of which class.
+
+    The class is that of the object the method was called on, wherever the method is defined.
+    """
+    is_method = "." in function.__qualname__.rpartition("<locals>.")[2]
 
     @functools.wraps(function)
     def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
@@ -37,7 +41,9 @@ def entry_point(function: Callable[Parameters, Result]) -> Callable[Parameters, 
             return function(*args, **kwargs)
         except InputError as error:
             # The outermost entry point is the one that the user called.
-            error.where = function.__qualname__
+            owner = args[0] if is_method and args else None
+            kind = owner if isinstance(owner, type) else type(owner)
+            error.where = function.__name__ if owner is None else f"{kind.__name__}.{function.__name__}"
             raise
 
     return call

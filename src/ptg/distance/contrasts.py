@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ptg.data import Groups, InputError, check_label, groups_from_codes, listed, not_found, read_labels
+from ptg.data import Groups, InputError, check_label, groups_from_codes, listed, not_found, read_labels, warn
 from ptg.distance.layout import as_list
 
 if TYPE_CHECKING:
@@ -34,6 +34,11 @@ class ResolvedContrasts:
     groups: Groups
     left: NDArray[np.int64]
     right: NDArray[np.int64]
+
+    @property
+    def has_cells(self) -> NDArray[np.bool_]:
+        """Mark the contrasts of which both sides have cells."""
+        return (self.left >= 0) & (self.right >= 0)
 
 
 def create_contrasts(
@@ -96,14 +101,16 @@ def check_references(references: list[Any], groupby: str, names: list[Any]) -> N
     _check_distinct("selected_group", references)
 
 
-def describe_rows(contrasts: pd.DataFrame) -> list[str]:
-    """Spell contrasts out for a warning: ``A vs NT (replicate r1)``."""
+def warn_of_missing(contrasts: pd.DataFrame) -> None:
+    """List contrasts without cells in a warning: ``A vs NT (replicate r1)``."""
+    if not len(contrasts):
+        return
     groupby, split_columns = _check_table(contrasts)
     spelled = []
     for _, row in contrasts.iterrows():
         levels = ", ".join(f"{column} {row[column]}" for column in split_columns)
         spelled.append(f"{row[groupby]} vs {row[_REFERENCE]}" + (f" ({levels})" if levels else ""))
-    return spelled
+    warn(f"{len(spelled)} contrast(s) have no cells and are NaN: {listed(spelled)}.")
 
 
 def _check_table(contrasts: pd.DataFrame) -> tuple[str, list[str]]:

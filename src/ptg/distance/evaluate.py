@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ptg.data import check_flag, check_integer, listed, warn
+from ptg.data import InputError, check_flag, check_integer, listed, warn
 from ptg.distance.resampling import resampling_keys
 from ptg.execute import to_host
 
@@ -24,25 +24,38 @@ _DRAWS_TOGETHER = 32
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How many resamples to draw, and from which seed."""
+    """How many resamples to draw, from which seed, and whether the distance of every draw is kept."""
 
     n_bootstrap: int
     random_state: int
+    keep_draws: bool = False
 
     @classmethod
-    def checked(cls, bootstrap: object, n_bootstrap: object, random_state: object) -> Bootstrap | None:
+    def checked(
+        cls, bootstrap: object, n_bootstrap: object, random_state: object, return_draws: object = False
+    ) -> Bootstrap | None:
         """Check what the caller passed; None unless `bootstrap`."""
         settings = cls(
-            check_integer("n_bootstrap", n_bootstrap, minimum=1), check_integer("random_state", random_state, minimum=0)
+            check_integer("n_bootstrap", n_bootstrap, minimum=1),
+            check_integer("random_state", random_state, minimum=0),
+            check_flag("return_draws", return_draws),
         )
-        return settings if check_flag("bootstrap", bootstrap) else None
+        if check_flag("bootstrap", bootstrap):
+            return settings
+        if settings.keep_draws:
+            raise InputError("return_draws=True without bootstrap=True: there are no draws. Pass both, or neither.")
+        return None
 
 
 class PairValues(NamedTuple):
-    """One value per pair; `variances` is None unless the means are over bootstrap draws."""
+    """One value per pair; `variances` is None unless the means are over bootstrap draws.
+
+    `draws`, (n_bootstrap, n_pairs) on the host, is None unless they were to be kept.
+    """
 
     means: NDArray[np.float64]
     variances: NDArray[np.float64] | None
+    draws: NDArray[np.float64] | None = None
 
 
 class _Pairs(NamedTuple):
@@ -63,6 +76,13 @@ class _Pairs(NamedTuple):
         if self.position is None:
             return values
         spread: NDArray[np.float64] = arrays.append(arrays.asarray(values), 0.0)[arrays.asarray(self.position)]
+        return spread
+
+    def spread_draws(self, draws: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+        """Bring draws into that order."""
+        if draws is None or self.position is None:
+            return draws
+        spread: NDArray[np.float64] = np.pad(draws, ((0, 0), (0, 1)))[:, self.position]
         return spread
 
 
@@ -100,14 +120,20 @@ def evaluate(
     else:
         pairs = _to_compute(left, right, len(sample.names), symmetric=metric.record.symmetric, arrays=run.arrays)
     if not len(pairs.left):
-        values = PairValues(np.empty(0), None if bootstrap is None else np.empty(0))
+        values = _no_values(bootstrap)
     elif bootstrap is None:
         values = PairValues(metric.values(sample, pairs.left, pairs.right, run=run), None)
     else:
         values = _bootstrap(metric, sample, pairs, bootstrap, run)
     _warn_of_undefined(metric, sample, pairs, values.means, run)
     variances = None if values.variances is None else pairs.spread(values.variances, run.arrays)
-    return PairValues(pairs.spread(values.means, run.arrays), variances)
+    return PairValues(pairs.spread(values.means, run.arrays), variances, pairs.spread_draws(values.draws))
+
+
+def _no_values(bootstrap: Bootstrap | None) -> PairValues:
+    if bootstrap is None:
+        return PairValues(np.empty(0), None)
+    return PairValues(np.empty(0), np.empty(0), np.empty((bootstrap.n_bootstrap, 0)) if bootstrap.keep_draws else None)
 
 
 def _to_compute(
@@ -127,6 +153,7 @@ def _bootstrap(metric: Metric, sample: Sample, pairs: _Pairs, bootstrap: Bootstr
     """Mean and population variance over draws, by Welford's updates in the order of the draws."""
     n_pairs = len(pairs.left)
     means, squares = run.arrays.zeros(n_pairs), run.arrays.zeros(n_pairs)
+    draws = np.empty((bootstrap.n_bootstrap, n_pairs)) if bootstrap.keep_draws else None
     keys = resampling_keys(sample.names, bootstrap.random_state)
     n_at_once = _draws_at_once(sample, run.resources.memory)
     pairs_at_once = max(1, run.resources.memory // (64 * min(n_at_once, bootstrap.n_bootstrap)))
@@ -137,10 +164,12 @@ def _bootstrap(metric: Metric, sample: Sample, pairs: _Pairs, bootstrap: Bootstr
         for start in range(0, n_pairs, pairs_at_once):
             some = slice(start, start + pairs_at_once)
             values = metric.values(sample, pairs.left[some], pairs.right[some], weights=weights, run=run)
+            if draws is not None:
+                draws[done : done + len(values), some] = to_host(values)
             run.kernels.resampling.accumulate(
                 run.arrays.asarray(values), done, means[some], squares[some], resources=run.resources
             )
-    return PairValues(means, squares / bootstrap.n_bootstrap)
+    return PairValues(means, squares / bootstrap.n_bootstrap, draws)
 
 
 def _draws_at_once(sample: Sample, memory: int) -> int:

@@ -15,6 +15,8 @@ from ptg.execute import to_host
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ptg.distance.evaluate import PairValues
+
 
 class Layout(Protocol):
     """Which pairs a result needs."""
@@ -63,6 +65,11 @@ class PairwiseLayout:
         table.name = title  # type: ignore[attr-defined]  # where users of pertpy look
         return table
 
+    def pair_index(self) -> pd.MultiIndex:
+        """Name the pairs."""
+        rows, columns = ([self.names[group] for group in side] for side in self.pairs(np))
+        return pd.MultiIndex.from_arrays([rows, columns], names=[self.groupby, "other"])
+
 
 class OnesidedLayout(NamedTuple):
     """Distances of groups (rows) to controls (columns)."""
@@ -94,6 +101,22 @@ class OnesidedLayout(NamedTuple):
     def column(self, values: NDArray[np.float64], title: str) -> pd.Series[float]:
         """Shape the values of the only control."""
         return pd.Series(to_host(values), index=pd.Index(self.names, name=self.groupby), name=title)
+
+    def results(self, values: PairValues, metric: str, *, several: bool) -> tuple[Any, ...]:
+        """Shape the distances, or means and variances: columns for one control, else tables."""
+        found = [values.means] if values.variances is None else [values.means, values.variances]
+        if several:
+            return tuple(self.table(part) for part in found)
+        titles = f"{metric} to {self.controls[0]}", f"pairwise {metric} variance to {self.controls[0]}"
+        return tuple(self.column(part, title) for part, title in zip(found, titles, strict=False))
+
+    def pair_index(self, *, several: bool) -> pd.Index[Any]:
+        """Name the pairs: (group, control), or the group alone."""
+        if not several:
+            alone: pd.Index[Any] = pd.Index(self.names, name=self.groupby)
+            return alone
+        pairs = [self.names * len(self.controls), [control for control in self.controls for _ in self.names]]
+        return pd.MultiIndex.from_arrays(pairs, names=[self.groupby, "selected_group"])
 
 
 class ListLayout(NamedTuple):

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ptg.distance.metrics.registry import Metric, MetricRecord, Option, register
+from ptg.distance.relabel import SideSums, permuted_sums, sums_without_each_cell
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ptg.distance.relabel import Pools
     from ptg.distance.sample import Sample
     from ptg.execute import Run
 
@@ -66,15 +68,33 @@ class EnergyDistance(Metric):
             resources=run.resources,
         )
         sizes = arrays.asarray(sample.sizes, dtype=np.float64)
-        between = sums[..., : len(left)] / (sizes[left] * sizes[right])
-        within = self._within(sums[..., len(left) :], sizes[groups])
-        distances: NDArray[np.float64] = 2.0 * between - within[..., position[left]] - within[..., position[right]]
+        within = sums[..., len(left) :]
+        sides = SideSums(sums[..., : len(left)], within[..., position[left]], within[..., position[right]])
+        return self.of_sums(sides, sizes[left], sizes[right])
+
+    def of_sums(self, sums: SideSums, n: NDArray[np.float64], m: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Compute the distances of groups of n and m cells from sums of cell-to-cell distances."""
+        within = self._within(sums.within_x, n) + self._within(sums.within_y, m)
+        distances: NDArray[np.float64] = 2.0 * (sums.between / (n * m)) - within
         return distances
+
+    def permuted_values(self, sample: Sample, pools: Pools, draws: range, *, run: Run) -> NDArray[np.float64]:
+        """Compute the distances for permuted labels from the sums within the smaller side."""
+        n, m = (sample.sizes[group][:, None].astype(np.float64) for group in (pools.left, pools.right))
+        return self.of_sums(permuted_sums(sample, pools, draws, run), n, m)
+
+    def values_without_each_cell(
+        self, sample: Sample, left: int, right: int, *, run: Run
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Compute the distances without each cell from the sums of each cell's distances."""
+        n, m = sample.sizes[[left, right]].astype(np.float64)
+        without_x, without_y = sums_without_each_cell(sample, left, right, run)
+        return self.of_sums(without_x, n - 1, m), self.of_sums(without_y, n, m - 1)
 
     def _within(self, sums: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray[np.float64]:
         n_pairs = {"unbiased": sizes * (sizes - 1), "biased": sizes**2}[self.options["estimator"]]
-        n_pairs[n_pairs == 0] = np.nan
-        within: NDArray[np.float64] = sums / n_pairs
+        with np.errstate(divide="ignore", invalid="ignore"):
+            within: NDArray[np.float64] = sums / n_pairs  # 0 / 0 is NaN
         return within
 
     def undefined_groups(self, sample: Sample, run: Run) -> NDArray[np.bool_]:  # noqa: ARG002 - others need kernels

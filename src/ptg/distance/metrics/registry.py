@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 import numpy as np
 
 from ptg.data import check_choice, check_options, not_found
+from ptg.distance import relabel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ptg.distance.relabel import Pools
     from ptg.distance.sample import Sample
     from ptg.execute import Run
 
@@ -128,6 +130,60 @@ class Metric(ABC):
         -------
         (n_pairs,) or, with weights, (n_draws, n_pairs); NaN where the distance is not defined.
         """
+
+    def permuted_values(self, sample: Sample, pools: Pools, draws: range, *, run: Run) -> NDArray[np.float64]:
+        """Compute the distance of X and Y in pools of two groups for permuted labels.
+
+        Parameters
+        ----------
+        sample
+            The cells, on the device of the run.
+        pools
+            The pairs of groups, and how labels are permuted within each.
+        draws
+            Numbers of the permutations; number 0 is the labels as they are.
+        run
+            Kernels and resources.
+
+        Returns
+        -------
+        (n_pools, n_draws) on the host; NaN where the distance is not defined.
+
+        Notes
+        -----
+        By default from the cells themselves, or their means where no more is needed. A metric that can do with sums
+        over the cells of one side should.
+        """
+        return relabel.permuted_values(self, sample, pools, draws, run)
+
+    def values_without_each_cell(
+        self, sample: Sample, left: int, right: int, *, run: Run
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Compute the distance of two groups without each of their cells in turn (the jackknife).
+
+        Parameters
+        ----------
+        sample
+            The cells, on the device of the run.
+        left, right
+            Group numbers of X and Y.
+        run
+            Kernels and resources.
+
+        Returns
+        -------
+        Distances without each cell of X, and without each cell of Y, on the host.
+        """
+        return relabel.values_without_each_cell(self, sample, left, right, run)
+
+    def plug_in(self) -> Metric:
+        """Return the metric of which a bootstrap draw is an estimate: of the groups, taken as whole populations.
+
+        That is the biased estimator where there is one: a mean over all n² pairs of cells, as of a population.
+        """
+        if "biased" not in self.record.estimators:
+            return self
+        return type(self)(**{**self.options, "estimator": "biased"})
 
     @abstractmethod
     def undefined_groups(self, sample: Sample, run: Run) -> NDArray[np.bool_]:

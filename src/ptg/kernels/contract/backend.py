@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ptg.kernels.contract.mixture import MixtureKernels
     from ptg.kernels.contract.moments import MomentKernels
     from ptg.kernels.contract.neighbors import NeighborKernels
+    from ptg.kernels.contract.permutation import PermutationKernels
     from ptg.kernels.contract.projection import ProjectionKernels
     from ptg.kernels.contract.ranksum import RankSumKernels
     from ptg.kernels.contract.resampling import ResamplingKernels
@@ -50,6 +51,11 @@ class Backend:
     def neighbors(self) -> NeighborKernels:
         """Nearest neighbours and averages over them."""
         return cast("NeighborKernels", self._module("neighbors"))
+
+    @property
+    def permutation(self) -> PermutationKernels:
+        """Random subsets of cells and the distances within them."""
+        return cast("PermutationKernels", self._module("permutation"))
 
     @property
     def projection(self) -> ProjectionKernels:

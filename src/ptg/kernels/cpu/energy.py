@@ -13,17 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ptg.kernels.cpu.energy_rows import Rows, centred_rows, squared_norms
-from ptg.kernels.cpu.energy_tiles import (
-    add_parts,
-    close_positions,
-    find_wanted,
-    segment_sums,
-    to_distances,
-    wanted_blocks,
-    weighted_row_sums,
-)
-from ptg.kernels.cpu.products import aligned_empty, multiply
+from ptg.kernels.cpu.energy_distances import CellDistances
+from ptg.kernels.cpu.energy_tiles import add_parts, find_wanted, segment_sums, wanted_blocks, weighted_row_sums
 from ptg.kernels.cpu.threads import run_tasks
 
 if TYPE_CHECKING:
@@ -38,9 +29,6 @@ _BLOCK = 512
 _TILES_PER_TASK = 16
 _DRAWS = 32
 """Draws multiplied at once, always as many (padded with zeros): a draw's bits do not depend on their number."""
-
-_CLOSENESS = {np.dtype(np.float32): 2.0**-10, np.dtype(np.float64): 2.0**-16}
-"""A squared distance below this part of the squared norms has lost too many digits of the product."""
 
 
 class _Block(NamedTuple):
@@ -68,8 +56,6 @@ class _Tile(NamedTuple):
 class _Plan:
     """What the tasks share. `keys` are the wanted pairs, sorted: lower group * n_groups + higher group."""
 
-    rows: Rows
-    norms: NDArray[np.float64]
     offsets: NDArray[np.int64]
     keys: NDArray[np.int64]
     blocks: list[_Block]
@@ -82,30 +68,6 @@ class _Plan:
         if row_block != column_block and rows.groups[-1] == columns.groups[0]:
             factor[-1, 0] = 2.0
         return _Tile(rows, columns, wanted, factor)
-
-    def distances(self, tile: _Tile) -> NDArray[Any]:
-        """Compute the cell-to-cell distances of a tile, in units of `rows.unit`."""
-        products = self._products(tile)
-        row_norms = self.norms[tile.rows.cells].astype(products.dtype)
-        column_norms = self.norms[tile.columns.cells].astype(products.dtype)
-        closeness = products.dtype.type(_CLOSENESS[self.rows.dtype])
-        n_close = to_distances(products, row_norms, column_norms, closeness)
-        if tile.rows is tile.columns and n_close == tile.rows.n_cells:  # every cell is close to itself, and to no other
-            np.fill_diagonal(products, 0.0)
-        elif n_close:
-            close = close_positions(products, row_norms, column_norms, closeness)
-            self.rows.replace(products, tile.rows.cells, tile.columns.cells, close)
-        return products
-
-    def _products(self, tile: _Tile) -> NDArray[Any]:
-        shape = (tile.rows.n_cells, tile.columns.n_cells)
-        product = aligned_empty(shape, self.rows.dtype)
-        total = product if len(self.rows.panels) == 1 else np.zeros(shape)
-        for panel in self.rows.panels:
-            multiply(self.rows.block(tile.rows.cells, panel), self.rows.columns(tile.columns.cells, panel), product)
-            if total is not product:
-                total += product
-        return total
 
 
 def pair_sums(
@@ -124,22 +86,22 @@ def pair_sums(
     if offsets[-1] == 0:
         return np.zeros(len(low) if weights is None else (n_draws, len(low)))
     keys, position = np.unique(low * (len(offsets) - 1) + high, return_inverse=True)
-    rows = centred_rows(cells, resources)
     blocks = _blocks(offsets)
-    plan = _Plan(rows, _norms(rows, blocks), offsets, keys, blocks)
+    distances = CellDistances(cells, [block.cells for block in blocks], resources)
+    plan = _Plan(offsets, keys, blocks)
     tasks = _tasks(plan)
     sum_tile = _plain_sums if weights is None else _weighted_sums(np.asarray(weights))
 
     def add(task: tuple[int, NDArray[np.int64]]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         found = [plan.tile(task[0], int(block)) for block in task[1]]
-        parts = [sum_tile(plan.distances(tile), tile) for tile in found]
+        parts = [sum_tile(distances.between(tile.rows.cells, tile.columns.cells), tile) for tile in found]
         return np.concatenate([tile.wanted[tile.wanted >= 0] for tile in found]), np.concatenate(parts, axis=1)
 
     sums, lost = np.zeros((n_draws, len(keys))), np.zeros((n_draws, len(keys)))
     for positions, part in run_tasks(add, tasks, resources, work=[len(blocks) for _, blocks in tasks]):
         add_parts(sums, lost, positions, part)
     sums += lost
-    sums *= rows.unit
+    sums *= distances.unit
     return sums[0, position] if weights is None else sums[:, position]
 
 
@@ -156,15 +118,6 @@ def _blocks(offsets: NDArray[np.int64]) -> list[_Block]:
             _Block(slice(start, stop), np.arange(first, last)[filled], np.append(bounds[:1], bounds[1:][filled]))
         )
     return blocks
-
-
-def _norms(rows: Rows, blocks: list[_Block]) -> NDArray[np.float64]:
-    """Compute the squared norms of the centred, scaled cells, in float64."""
-    norms = np.zeros(blocks[-1].cells.stop)
-    for block in blocks:
-        for panel in rows.panels:
-            squared_norms(rows.block(block.cells, panel), norms[block.cells])
-    return norms
 
 
 def _tasks(plan: _Plan) -> list[tuple[int, NDArray[np.int64]]]:
