@@ -34,6 +34,7 @@ VARIANTS = [
     ("moments.cu", ("-DValue=double", "-DIndex=long long", "-DWeight=bool")),
     ("neighbor_means.cu", ("-DDENSE", "-DOut=double")),
     ("neighbor_means.cu", ("-DValue=double", "-DIndex=long long")),
+    ("permutation.cu", ("-DValue=double",)),
     ("principal_axes.cu", ("-DDENSE",)),
     ("principal_axes.cu", ("-DValue=double", "-DIndex=long long")),
     ("ranksum.cu", ("-DDENSE",)),
