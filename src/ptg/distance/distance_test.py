@@ -249,7 +249,7 @@ class DistanceTest(DistanceTool):
         resolved = contrast_table.resolve_contrasts(adata, contrasts)
         same = resolved.has_cells & (resolved.left == resolved.right)
         if same.any():
-            row = contrasts.index[same][0]
+            row = contrasts.index[same].tolist()[0]
             raise InputError(f"contrasts row {row!r} compares a group with itself. Leave such rows out.")
         has_cells = resolved.has_cells
         pairs = resolved.left[has_cells], resolved.right[has_cells]
@@ -311,5 +311,6 @@ def _adjust(
     adjusted, significant = np.full(len(pvalues), np.nan), np.zeros(len(pvalues), dtype=bool)
     known = np.isfinite(pvalues)
     if known.any():
-        significant[known], adjusted[known], *_ = multipletests(pvalues[known], alpha=threshold, method=correction)
+        with np.errstate(divide="ignore"):  # the logarithm of 1 - p for p = 1
+            significant[known], adjusted[known], *_ = multipletests(pvalues[known], alpha=threshold, method=correction)
     return adjusted, significant

@@ -32,7 +32,7 @@ class NullSummary(NamedTuple):
     pvalues
         ``(1 + number of permuted distances >= the observed one) / (1 + n_perms)``.
     means, standard_deviations
-        Of the permuted distances; population standard deviations.
+        Of the permuted distances; population standard deviations, 0 where the distances differ by rounding alone.
     """
 
     pvalues: Floats
@@ -72,7 +72,9 @@ def _summary(values: Floats, rounding: float) -> NullSummary:
     margin = rounding * np.abs(values).max(axis=1, keepdims=True)
     n_reached = np.count_nonzero(permuted >= observed - margin, axis=1)
     pvalues = np.where(np.isnan(values).any(axis=1), np.nan, (1.0 + n_reached) / values.shape[1])
-    return NullSummary(pvalues, permuted.mean(axis=1), permuted.std(axis=1))
+    deviations = permuted.std(axis=1)
+    deviations[deviations <= margin[:, 0]] = 0.0
+    return NullSummary(pvalues, permuted.mean(axis=1), deviations)
 
 
 def _pieces(sample: Sample, pools: Pools, n_draws: int, memory: int) -> Iterator[tuple[slice, int]]:
