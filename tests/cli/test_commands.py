@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ptg import Distance, GuideAssignment, Mixscape
+from ptg import Distance, DistanceTest, GuideAssignment, Mixscape
 
 COMMANDS = ("run", "guides", "mixscape", "distance", "simulate")
 
@@ -133,6 +133,23 @@ def test_distance_to_a_control_with_bootstrap_goes_to_a_file(embedded, ptg, tmp_
     np.testing.assert_allclose(found["mean"], mean, rtol=1e-12)
     np.testing.assert_allclose(found["variance"], variance, rtol=1e-9, atol=1e-15)
     assert [path.name for path in tmp_path.iterdir()] == ["d.csv"]
+
+
+def test_distance_with_a_permutation_test(embedded, ptg, tmp_path):
+    path, adata = embedded
+    result = ptg("distance", "--rna", path, "--groupby", "perturbation", "--control", "NT", "--n-perms", 30, "--seed", 3,
+                 "-o", tmp_path / "d.csv", "-q")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    found = pd.read_csv(tmp_path / "d.csv").set_index("group")
+    expected = DistanceTest(n_perms=30, random_state=3)(adata, "perturbation", "NT")
+    pd.testing.assert_frame_equal(found, expected, check_names=False, check_index_type=False)
+
+
+@pytest.mark.parametrize("options", [(), ("--control", "NT", "--n-bootstrap", 10)])
+def test_a_test_needs_a_control_and_no_bootstrap(embedded, ptg, options):
+    result = ptg("distance", "--rna", embedded[0], "--groupby", "perturbation", "--n-perms", 30, *options)
+    assert result.exit_code == 1
+    assert "--n-perms tests against --control" in result.stderr
 
 
 def test_distance_of_expression(embedded, ptg):

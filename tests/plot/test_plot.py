@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from ptg import plot
 from ptg.data import InputError
@@ -185,10 +186,23 @@ def test_distances_are_sorted_with_intervals(ax):
     plot.distances_to_control(distances, variance, control="NT", label="Energy distance to NT", ax=ax)
     assert y_labels(ax) == ["far", "near", "one cell"]
     assert ax.get_xlabel().startswith("Energy distance to NT")
-    bars = {c.get_label(): c for c in ax.containers}
-    segment = bars["interval above 0"].lines[2][0].get_segments()[0]
-    assert segment[:, 0] == pytest.approx([2 - 1.96 * 0.1, 2 + 1.96 * 0.1], abs=1e-4)
-    assert bars["interval reaches 0"].lines[0].get_xdata()[0] == 0.1
+    near, far = sorted((bar.get_segments()[0][:, 0] for bar in ax.collections), key=lambda ends: ends[0])
+    assert far == pytest.approx([2 - 1.96 * 0.1, 2 + 1.96 * 0.1], abs=1e-4)
+    assert near == pytest.approx([0.1 - 1.96 * 0.2, 0.1 + 1.96 * 0.2], abs=1e-4)
+    points = {line.get_label(): list(line.get_xdata()) for line in ax.get_lines()}
+    assert points["interval above 0"] == [2.0]
+    assert points["interval reaches 0"][0] == 0.1
+    assert "1.96 bootstrap s.d." in ax.get_xlabel()
+
+
+def test_distances_with_intervals_of_their_own(ax):
+    distances = pd.Series({"a": 2.0, "b": 0.5})
+    interval = pd.DataFrame({"low": [0.3, 1.0], "high": [0.6, 5.0]}, index=["b", "a"])
+    plot.distances_to_control(distances, interval=interval, label="d", ax=ax)
+    assert ax.collections[0].get_segments()[0][:, 0].tolist() == [1.0, 5.0]
+    assert ax.collections[0].get_segments()[1][:, 0].tolist() == [0.3, 0.6]
+    assert ax.get_xlabel() == "d"
+    assert ax.get_xlim()[1] < 5.0  # a wide one runs out of the figure
 
 
 def test_distances_without_variance_are_points(ax):
@@ -206,8 +220,16 @@ def test_heatmap_orders_groups_and_labels_the_scale(ax):
     shown = ax.images[0].get_array()
     assert np.array_equal(shown, table.loc[order, order].clip(lower=0))
     assert [a.get_ylabel() for a in ax.figure.axes[1:]] == ["Energy distance"]
+    (tree,) = ax.child_axes
+    assert len(tree.get_lines()) == 3
+    # The two pairs are joined at the root of their distance, 1 and 0, and with each other at that of 9.
+    tops = sorted(line.get_ydata().max() for line in tree.get_lines())
+    assert tops == pytest.approx([0.0, 1.0, 3.0])
+    joined = min(tree.get_lines(), key=lambda line: abs(line.get_ydata().max() - 1.0))
+    assert {order[int(at)] for at in joined.get_xdata()[[0, -1]]} == {"a", "c"}
     kept = plot.distance_heatmap(table, cluster=False)
     assert y_labels(kept) == list("abcd")
+    assert not kept.child_axes
 
 
 def test_heatmap_with_nan_and_many_groups(ax):
@@ -218,6 +240,40 @@ def test_heatmap_with_nan_and_many_groups(ax):
     assert np.isnan(np.ma.filled(ax.images[0].get_array(), np.nan)).any()
     assert y_labels(ax) == []
     assert "80 groups" in ax.get_xlabel()
+
+
+@pytest.fixture
+def tested():
+    """Result of a test: one clear effect, one weak, one like control, the contrast and a group without a p-value."""
+    return pd.DataFrame(
+        {
+            "effect": [0.5, 0.02, -0.001, np.nan, np.nan],
+            "zscore": [80.0, 5.0, -0.4, np.nan, np.nan],
+            "significant_adj": [True, True, False, False, False],
+        },
+        index=["STAT1", "MYC", "CD86", "NT", "one cell"],
+    )
+
+
+def test_distance_test_shows_effects_and_names_the_significant(tested, ax):
+    plot.distance_test(tested, label="Energy distance", ax=ax)
+    points = {line.get_label(): line.get_xydata().tolist() for line in ax.get_lines()}
+    assert points["significant (2)"] == [[0.5, 80.0], [0.02, 5.0]]
+    assert points["not significant (1)"] == [[-0.001, -0.4]]
+    assert [text.get_text() for text in ax.texts] == ["STAT1", "MYC"]
+    assert ax.get_xlabel().startswith("Energy distance")
+    assert [text.get_text() for text in plot.distance_test(tested, n_named=1).texts] == ["STAT1"]
+
+
+def test_names_of_crowded_points_do_not_cover_each_other(ax):
+    names = [f"group{i}" for i in range(30)]
+    effect = np.linspace(0.5, 0.52, 30)
+    crowd = pd.DataFrame({"effect": effect, "zscore": 50.0, "significant_adj": True}, index=names)
+    plot.distance_test(crowd, n_named=30, ax=ax)
+    assert 2 < len(ax.texts) < 30
+    ax.figure.canvas.draw()
+    boxes = [Text.get_window_extent(text) for text in ax.texts]  # without the lines to the points
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
 
 
 def test_axes_are_made_when_none_are_given(mixed):
@@ -256,6 +312,31 @@ def test_long_names_lose_their_middle():
         (
             lambda g, m: plot.distances_to_control(pd.Series({"a": 1.0}), pd.Series({"b": 1.0})),
             ["variance", "'a'"],
+        ),
+        (
+            lambda g, m: plot.distances_to_control(pd.Series({"a": 1.0}), interval=pd.DataFrame({"low": [1.0]}, ["a"])),
+            ["interval", "'high'"],
+        ),
+        (
+            lambda g, m: plot.distances_to_control(
+                pd.Series({"a": 1.0}), interval=pd.DataFrame({"low": [1.0], "high": [2.0]}, ["b"])
+            ),
+            ["interval has no value", "'a'"],
+        ),
+        (
+            lambda g, m: plot.distances_to_control(
+                pd.Series({"a": 1.0}),
+                pd.Series({"a": 1.0}),
+                interval=pd.DataFrame({"low": [1.0], "high": [2.0]}, ["a"]),
+            ),
+            ["exclude each other"],
+        ),
+        (lambda g, m: plot.distance_test(pd.DataFrame({"effect": [1.0]})), ["distance_test", "'zscore'"]),
+        (
+            lambda g, m: plot.distance_test(
+                pd.DataFrame({"effect": [np.nan], "zscore": [np.nan], "significant_adj": [False]})
+            ),
+            ["no row with a z-score"],
         ),
         (
             lambda g, m: plot.distance_heatmap(pd.DataFrame({"a": [1.0]}, ["b"])),

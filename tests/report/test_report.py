@@ -49,7 +49,9 @@ def results():
     counts = guides.X.toarray()
     counts[:, 4] = np.minimum(counts[:, 4], 1)
     guides.X = counts
-    return analyse_screen(rna, guides, ScreenSettings("perturbation", "NT", replicate="replicate", n_bootstrap=20))
+    return analyse_screen(
+        rna, guides, ScreenSettings("perturbation", "NT", replicate="replicate", n_bootstrap=20, n_perms=50)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +95,8 @@ def test_the_page_says_what_happened(page, results):
         "1 guide without threshold (target1g1)",
         "fewer than min_de_genes=5",
         "20 bootstrap draws",
+        "permuted 50 times",
+        "adjusted p",
         "natural log1p",
         "n_bootstrap",
         "mixscape: min_de_genes",

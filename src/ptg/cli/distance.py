@@ -31,6 +31,7 @@ def distance(
         str | None, typer.Option("--layer-key", help="Layer to use, X for X; no embedding then.")
     ] = None,
     n_bootstrap: options.Bootstrap = 0,
+    n_perms: options.Permutations = 0,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     quiet: options.Quiet = False,
@@ -40,16 +41,25 @@ def distance(
 ) -> None:
     """Measure distances between groups of cells."""
     from ptg.cli.files import read_h5ad, write_text
-    from ptg.distance import Distance
+    from ptg.data import InputError
+    from ptg.distance import Distance, DistanceTest
 
-    tool = Distance(metric, layer_key=layer_key, obsm_key=obsm_key, device=device)
-    cells = read_h5ad(rna, "--rna")
+    where: dict[str, Any] = {"layer_key": layer_key, "obsm_key": obsm_key, "device": device}
     drawn: dict[str, Any] = {"show_progressbar": not quiet}
-    if n_bootstrap:
-        drawn.update(bootstrap=True, n_bootstrap=n_bootstrap, random_state=seed)
-    table = (
-        _pairwise(tool, cells, groupby, drawn) if control is None else _onesided(tool, cells, groupby, control, drawn)
-    )
+    if n_perms:
+        if control is None or n_bootstrap:
+            raise InputError(
+                "--n-perms tests against --control, without --n-bootstrap. Pass --control, and one of them."
+            )
+        test = DistanceTest(metric, n_perms=n_perms, random_state=seed, **where)
+        table = test(read_h5ad(rna, "--rna"), groupby, control, **drawn).rename_axis("group").reset_index()
+    else:
+        tool = Distance(metric, **where)
+        cells = read_h5ad(rna, "--rna")
+        if n_bootstrap:
+            drawn.update(bootstrap=True, n_bootstrap=n_bootstrap, random_state=seed)
+        one_sided = control is not None
+        table = _onesided(tool, cells, groupby, control, drawn) if one_sided else _pairwise(tool, cells, groupby, drawn)
     text = table.to_csv(index=False)
     if out is None:
         typer.echo(text, nl=False)
@@ -57,7 +67,7 @@ def distance(
         write_text(text, out)
 
 
-def _onesided(tool: Distance, cells: AnnData, groupby: str, control: str, drawn: dict[str, Any]) -> pd.DataFrame:
+def _onesided(tool: Distance, cells: AnnData, groupby: str, control: str | None, drawn: dict[str, Any]) -> pd.DataFrame:
     """One row per group."""
     import pandas as pd
 

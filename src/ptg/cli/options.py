@@ -41,6 +41,9 @@ GuideTarget = Annotated[
 ]
 Metric = Annotated[str, typer.Option("--metric", help="Metric of the distances.")]
 Bootstrap = Annotated[int, typer.Option("--n-bootstrap", help="Bootstrap draws for distances to control; 0 for none.")]
+Permutations = Annotated[
+    int, typer.Option("--n-perms", help="Permutations to test each distance to control with; 0 for no test.")
+]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the random draws.")]
 Device = Annotated[str, typer.Option("--device", help="Where to compute: auto, cpu, cuda or cuda:1.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]

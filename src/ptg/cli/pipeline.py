@@ -49,10 +49,12 @@ class ScreenSettings:
         Metric of the distances.
     n_bootstrap
         Bootstrap draws for the distances to control; 0 for none.
+    n_perms
+        Permutations to test each distance to control with; 0 for no test.
     n_components
         Principal components to compute.
     seed
-        Seed of the bootstrap.
+        Seed of the bootstrap and the permutations.
     device
         ``"auto"`` or ``"cpu"``; None takes ``ptg.settings.device``.
     """
@@ -64,6 +66,7 @@ class ScreenSettings:
     size_factor: str | None = None
     metric: str = "edistance"
     n_bootstrap: int = 100
+    n_perms: int = 0
     n_components: int = 50
     seed: int = 0
     device: str | None = None
@@ -72,6 +75,7 @@ class ScreenSettings:
         check_string("perturbation", self.perturbation)
         check_string("control", self.control)
         check_integer("n_bootstrap", self.n_bootstrap, minimum=0)
+        check_integer("n_perms", self.n_perms, minimum=0)
         check_integer("n_components", self.n_components, minimum=2)
         check_integer("seed", self.seed, minimum=0)
 
@@ -266,7 +270,26 @@ def measure_distances(screen: AnnData, settings: ScreenSettings, journal: Journa
         table = table.sort_values("distance", ascending=False)
         table.index.name = "target"
         step.remark = f"{len(table):,} targets" + (f", {settings.n_bootstrap} draws" if settings.n_bootstrap else "")
+    if settings.n_perms:
+        table = table.join(_test_distances(screen, settings, journal))
     with journal.step("Pairwise distances") as step:
         pairwise = cast("pd.DataFrame", distance.pairwise(screen, key, **show))
         step.remark = f"{len(pairwise):,} x {len(pairwise):,} groups"
-    return DistanceResults(distance.metric, table, pairwise, settings.n_bootstrap)
+    return DistanceResults(distance.metric, table, pairwise, settings.n_bootstrap, settings.n_perms)
+
+
+def _test_distances(screen: AnnData, settings: ScreenSettings, journal: Journal) -> pd.DataFrame:
+    """Permutation test of every target's distance to control."""
+    from ptg.distance import DistanceTest
+
+    test = DistanceTest(
+        settings.metric,
+        n_perms=settings.n_perms,
+        obsm_key="X_pca",
+        random_state=settings.seed,
+        device=settings.device,
+    )
+    with journal.step("Permutation test") as step:
+        table = test(screen, settings.perturbation, settings.control, show_progressbar=journal.watched)
+        step.remark = f"{int(table['significant_adj'].sum()):,} targets differ from control"
+    return table[["effect", "zscore", "pvalue", "pvalue_adj", "significant_adj"]]

@@ -27,6 +27,7 @@ def run(
     size_factor: options.SizeFactor = None,
     metric: options.Metric = "edistance",
     n_bootstrap: options.Bootstrap = 100,
+    n_perms: options.Permutations = 0,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     quiet: options.Quiet = False,
@@ -39,7 +40,7 @@ def run(
 
     settings = ScreenSettings(
         perturbation, control, guide_target=guide_target, replicate=replicate, size_factor=size_factor,
-        metric=metric, n_bootstrap=n_bootstrap, seed=seed, device=device,
+        metric=metric, n_bootstrap=n_bootstrap, n_perms=n_perms, seed=seed, device=device,
     )  # fmt: skip
     expression = read_h5ad(rna, "--rna")
     counts = None if guides is None else read_h5ad(guides, "--guides")

@@ -92,7 +92,7 @@ def _distance_pictures(results: ScreenResults) -> dict[str, Picture]:
     table, name = found.to_control, metric_name(found.metric)
     variance = table["bootstrap_sd"] ** 2 if "bootstrap_sd" in table else None
     side = float(np.clip(1.8 + 0.19 * len(found.pairwise), 3.6, 9.0))
-    return {
+    pictures = {
         "distances_to_control": _single(
             (7.0, row_height(min(len(table), _MAX_ROWS))),
             lambda ax: plot.distances_to_control(
@@ -106,6 +106,13 @@ def _distance_pictures(results: ScreenResults) -> dict[str, Picture]:
             "Distances between all groups",
         ),
     }
+    if "zscore" in table and table["zscore"].notna().any():
+        pictures["distance_test"] = _single(
+            (6.6, 4.6),
+            lambda ax: plot.distance_test(table, label=f"{name} to {results.control}", ax=ax),
+            "Effect and z-score of each target in the permutation test",
+        )
+    return pictures
 
 
 def metric_name(metric: str) -> str:

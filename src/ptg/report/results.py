@@ -47,17 +47,21 @@ class DistanceResults:
         Name of the metric.
     to_control
         One row for each target: ``n_cells``, ``distance`` and, with a bootstrap, ``bootstrap_sd``, ``lower``, ``upper``
-        (distance ± 1.96 bootstrap standard deviations).
+        (distance ± 1.96 bootstrap standard deviations); with a permutation test ``effect``, ``zscore``, ``pvalue``,
+        ``pvalue_adj`` and ``significant_adj``.
     pairwise
         Square table of distances, control included.
     n_bootstrap
         Number of bootstrap draws; 0 for none.
+    n_perms
+        Number of permutations of the test; 0 for none.
     """
 
     metric: str
     to_control: pd.DataFrame
     pairwise: pd.DataFrame
     n_bootstrap: int
+    n_perms: int = 0
 
 
 @dataclass

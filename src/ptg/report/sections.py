@@ -214,9 +214,18 @@ def distances(content: Content) -> str:
         f"Distance of each target to control.{bars if found.n_bootstrap else ''}",
     )
     table = distance_table(found)
-    measured = [name for name in table.columns if name not in {"target", "cells"}]
-    formats = dict.fromkeys(measured, html.fixed_decimals(table[measured]))
+    formats = dict.fromkeys(("p", "adjusted p"), ".2g") | {"z-score": ".1f"}
+    measured = [name for name in table.columns if name not in {"target", "cells", "significant", *formats}]
+    formats |= dict.fromkeys(measured, html.fixed_decimals(table[measured]))
     text += html.table(table, more_in="tables/distances_to_control.csv", formats=formats)
+    if "distance_test" in content.pictures:
+        text += html.paragraph(
+            f"Permutation test: the labels of each target's cells and the control's were permuted {found.n_perms:,} "
+            "times. 'Beyond chance' is the distance less its mean over permutations, the z-score the same in standard "
+            "deviations; p-values are corrected for the number of targets by Holm and Sidak."
+        ) + html.picture(
+            content.pictures["distance_test"], "Distance beyond chance and z-score of each target, on log scales."
+        )
     return text + html.picture(
         content.pictures["distance_heatmap"],
         "Distances between all groups, similar ones side by side (square-root colour scale).",

@@ -58,7 +58,17 @@ def guide_table(guides: AnnData, target_key: str) -> pd.DataFrame:
 
 def distance_table(distances: DistanceResults) -> pd.DataFrame:
     """One row per target, farthest first."""
-    names = {"n_cells": "cells", "bootstrap_sd": "bootstrap s.d.", "lower": "lower end", "upper": "upper end"}
+    names = {
+        "n_cells": "cells",
+        "bootstrap_sd": "bootstrap s.d.",
+        "lower": "lower end",
+        "upper": "upper end",
+        "effect": "beyond chance",
+        "zscore": "z-score",
+        "pvalue": "p",
+        "pvalue_adj": "adjusted p",
+        "significant_adj": "significant",
+    }
     return distances.to_control.rename(columns=names).reset_index()
 
 
