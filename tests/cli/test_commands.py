@@ -137,8 +137,8 @@ def test_distance_to_a_control_with_bootstrap_goes_to_a_file(embedded, ptg, tmp_
 
 def test_distance_with_a_permutation_test(embedded, ptg, tmp_path):
     path, adata = embedded
-    result = ptg("distance", "--rna", path, "--groupby", "perturbation", "--control", "NT", "--n-perms", 30, "--seed", 3,
-                 "-o", tmp_path / "d.csv", "-q")  # fmt: skip
+    result = ptg("distance", "--rna", path, "--groupby", "perturbation", "--control", "NT", "--n-perms", 30,
+                 "--seed", 3, "-o", tmp_path / "d.csv", "-q")  # fmt: skip
     assert result.exit_code == 0, result.output
     found = pd.read_csv(tmp_path / "d.csv").set_index("group")
     expected = DistanceTest(n_perms=30, random_state=3)(adata, "perturbation", "NT")
