@@ -293,6 +293,39 @@ def projection_cases() -> Iterator[Case]:
         yield Case("projection.discriminants", variant, discriminants, 1e-7)
 
 
+def permutation_cases() -> Iterator[Case]:
+    rng = np.random.default_rng(7)
+    # Subsets of the first group with the last, and with the one of a single cell.
+    subsets = [
+        np.sort(rng.permuted(np.tile(np.arange(n), (35, 1)), axis=1)[:, :k], axis=1) for n, k in ((89, 47), (41, 3))
+    ]
+    chosen = np.zeros((35, 89), np.uint16)
+    np.put_along_axis(chosen, subsets[0], 1, axis=1)
+    yield Case(
+        "permutation.members",
+        "47 of 89",
+        lambda kernels, resources: kernels.permutation.members(chosen, 47, resources=resources),
+    )
+    # 200 columns: more than a block of threads can hold.
+    for variant, (dtype, layout, n_columns) in {
+        **{name: (*kind, 9) for name, kind in LAYOUTS.items()},
+        "float32, 200 columns": (np.float32, "dense", 200),
+        "float64, 200 columns": (np.float64, "dense", 200),
+    }.items():
+        cells = expression(dtype, layout, n_columns)
+        tolerance = 1e-6 if dtype == np.float32 else 1e-12
+
+        def within(kernels: Backend, resources: Resources, cells: Any = cells) -> Any:
+            drawn = [subset.astype(np.int32) for subset in subsets]
+            return kernels.permutation.subset_sums(cells, OFFSETS, [3, 2], 0, drawn, resources=resources)
+
+        def of_cells(kernels: Backend, resources: Resources, cells: Any = cells) -> Any:
+            return kernels.permutation.cell_sums(cells, OFFSETS, LEFT, RIGHT, resources=resources)
+
+        yield Case("permutation.subset_sums", variant, within, tolerance)
+        yield Case("permutation.cell_sums", variant, of_cells, tolerance)
+
+
 def resampling_cases() -> Iterator[Case]:
     sizes, n_chosen, keys = np.array([40, 0, 1, 49]), np.array([13, 0, 1, 44]), np.arange(4, dtype=np.uint64) << 60
     draws = (keys, 3, 35)
@@ -350,6 +383,7 @@ CASES = [
         ranksum_cases,
         mixture_cases,
         projection_cases,
+        permutation_cases,
         resampling_cases,
         sinkhorn_cases,
     )

@@ -38,7 +38,13 @@ def members(weights: NDArray[Any], n_chosen: int, *, resources: Resources) -> An
             kernel("permutation.cu", "members")(
                 (-(-n_draws // (_THREADS // 32)),),
                 (_THREADS,),
-                (cp.ascontiguousarray(weights), np.int64(n_draws), np.int64(n_cells), np.int32(n_chosen), chosen),
+                (
+                    cp.ascontiguousarray(cp.asarray(weights)),
+                    np.int64(n_draws),
+                    np.int64(n_cells),
+                    np.int32(n_chosen),
+                    chosen,
+                ),
             )
         return chosen
 
