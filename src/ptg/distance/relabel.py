@@ -231,7 +231,7 @@ def _sums_of_rows(cells: Any, rows: Any, run: Run) -> Floats:
 def _of_means(metric: Metric, x: Floats, y: Floats, run: Run) -> Floats:
     """Compute the distance of each row of `x` to the same row of `y`: groups of one cell, which is their mean."""
     sample = Sample(np.concatenate([x, y]), np.arange(2 * len(x) + 1), ["X"] * len(x) + ["Y"] * len(x)).on_device(run)
-    cases = np.arange(len(x))
+    cases = run.arrays.arange(len(x))
     values: Floats = to_host(metric.values(sample, cases, cases + len(x), run=run))
     return values
 

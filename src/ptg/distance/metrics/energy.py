@@ -87,14 +87,14 @@ class EnergyDistance(Metric):
         self, sample: Sample, left: int, right: int, *, run: Run
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Compute the distances without each cell from the sums of each cell's distances."""
-        n, m = sample.sizes[[left, right]].astype(np.float64)
+        n, m = sample.sizes[[left, right], None].astype(np.float64)
         without_x, without_y = sums_without_each_cell(sample, left, right, run)
         return self.of_sums(without_x, n - 1, m), self.of_sums(without_y, n, m - 1)
 
     def _within(self, sums: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray[np.float64]:
         n_pairs = {"unbiased": sizes * (sizes - 1), "biased": sizes**2}[self.options["estimator"]]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            within: NDArray[np.float64] = sums / n_pairs  # 0 / 0 is NaN
+        n_pairs[n_pairs == 0] = np.nan
+        within: NDArray[np.float64] = sums / n_pairs
         return within
 
     def undefined_groups(self, sample: Sample, run: Run) -> NDArray[np.bool_]:  # noqa: ARG002 - others need kernels
