@@ -118,7 +118,7 @@ class DistanceTest(DistanceTool):
     Examples
     --------
     >>> import numpy as np, pandas as pd, anndata as ad, ptg
-    >>> cells = np.random.default_rng(0).normal(size=(60, 2)) + np.repeat([[0.0], [0.0], [3.0]], 20, axis=0)
+    >>> cells = np.random.default_rng(1).normal(size=(60, 2)) + np.repeat([[0.0], [0.0], [3.0]], 20, axis=0)
     >>> obs = pd.DataFrame({"target": np.repeat(["NT", "A", "B"], 20)}, index=[f"c{i}" for i in range(60)])
     >>> adata = ad.AnnData(obs=obs, obsm={"X_pca": cells})
     >>> table = ptg.DistanceTest("edistance", n_perms=999)(adata, "target", contrast="NT")
