@@ -80,6 +80,8 @@ class EnergyDistance(Metric):
 
     def permuted_values(self, sample: Sample, pools: Pools, draws: range, *, run: Run) -> NDArray[np.float64]:
         """Compute the distances for permuted labels from the sums within the smaller side."""
+        if not self._is_euclidean:
+            return super().permuted_values(sample, pools, draws, run=run)
         n, m = (sample.sizes[group][:, None].astype(np.float64) for group in (pools.left, pools.right))
         return self.of_sums(permuted_sums(sample, pools, draws, run), n, m)
 
@@ -87,9 +89,16 @@ class EnergyDistance(Metric):
         self, sample: Sample, left: int, right: int, *, run: Run
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Compute the distances without each cell from the sums of each cell's distances."""
+        if not self._is_euclidean:
+            return super().values_without_each_cell(sample, left, right, run=run)
         n, m = sample.sizes[[left, right], None].astype(np.float64)
         without_x, without_y = sums_without_each_cell(sample, left, right, run)
         return self.of_sums(without_x, n - 1, m), self.of_sums(without_y, n, m - 1)
+
+    @property
+    def _is_euclidean(self) -> bool:
+        """Tell whether the sums over subsets and of single cells, which are Euclidean, can be used."""
+        return self.options.get("cell_wise_metric", "euclidean") in {"euclidean", "l2"}
 
     def _within(self, sums: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray[np.float64]:
         n_pairs = {"unbiased": sizes * (sizes - 1), "biased": sizes**2}[self.options["estimator"]]
