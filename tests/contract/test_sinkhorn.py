@@ -48,7 +48,7 @@ CASES = {
     "one cell each": make_case([1] * 5, 5),
     "one column": make_case([2, 30, 9], 1),
     "a long and a short group": make_case([2, 120], 3),
-    "several blocks": make_case([130, 300], 20),
+    "several blocks": make_case([70, 150], 20),
     "more columns than cells": make_case([12, 25, 8], 300),
     "far from 0": make_case([20, 30], 6, shift=1e4),
     "far from each other": make_case([20, 30], 6, spread=1e3),
@@ -93,15 +93,17 @@ def slow_transport(x: np.ndarray, y: np.ndarray, a: np.ndarray, b: np.ndarray, e
     if epsilon == 0:
         return float(a @ cost @ b)
 
+    def best_f(g: np.ndarray, e: float) -> np.ndarray:
+        return -e * np.asarray(logsumexp((g - cost) / e, b=b, axis=1))
+
     def dual(g: np.ndarray) -> tuple[float, np.ndarray]:
         """The dual with the best f, and the plan, whose rows are exact."""
-        f = -epsilon * logsumexp((g - cost) / epsilon, b=b, axis=1)
+        f = best_f(g, epsilon)
         return float(a @ f + b @ g), a[:, None] * np.exp((f[:, None] + g - cost) / epsilon) * b
 
     g = np.zeros(len(b))
-    for _ in range(300):
-        f = -epsilon * logsumexp((g - cost) / epsilon, b=b, axis=1)
-        g = -epsilon * logsumexp((f[:, None] - cost) / epsilon, b=a[:, None], axis=0)
+    for e in epsilon * np.repeat([64.0, 16.0, 4.0, 1.0], 20):
+        g = -e * logsumexp((best_f(g, e)[:, None] - cost) / e, b=a[:, None], axis=0)
     value, plan = dual(g)
     for _ in range(100):
         gradient = b - plan.sum(0)
@@ -113,10 +115,11 @@ def slow_transport(x: np.ndarray, y: np.ndarray, a: np.ndarray, b: np.ndarray, e
         value, plan = dual(g)
         if value <= before + 1e-15 * abs(before):
             break
-    assert np.abs(plan.sum(0) - b).sum() < 1e-6  # the value is off by its square
+    assert np.abs(plan.sum(0) - b).sum() < 1e-6  # the dual is off by its square, the primal by itself
     density = plan / (a[:, None] * b)
     entropy = (plan * np.log(density, out=np.zeros_like(density), where=density > 0)).sum()
-    return float((plan * cost).sum() + epsilon * entropy)
+    np.testing.assert_allclose((plan * cost).sum() + epsilon * entropy, value, rtol=1e-5)
+    return value
 
 
 def parts(
@@ -166,7 +169,7 @@ def transport(
     *arguments: Any,
     epsilon: np.ndarray,
     weights: np.ndarray | None = None,
-    tol: float = 1e-9,
+    tol: float = 1e-7,
     max_iter: int = 5_000,
     relaxation: float = 1.0,
     **bounds: int,
@@ -219,7 +222,7 @@ def test_transport_costs(backend: str, dtype: type, layout: str, name: str) -> N
     assert [field.dtype for field in found] == [np.float64, np.int64, np.float64, np.bool_]
     np.testing.assert_allclose(found.cost, slow_costs(name, dtype), **tolerance(name, dtype))
     assert found.converged.all()
-    assert (found.marginal_error <= 1e-9).all()
+    assert (found.marginal_error <= 1e-7).all()
     assert (found.n_iterations <= 5_000).all()
     assert np.array_equal(found.n_iterations == 0, epsilon == 0)
 
@@ -232,7 +235,7 @@ def test_weights_are_resamples_spelled_out(backend: str, dtype: type, name: str)
     rng = np.random.default_rng(4)
     weights = rng.integers(0, 4, (3, case.offsets[-1])).astype(np.uint16)
     weights[:, case.offsets[:-1]] += 1  # no group without weight
-    left, right = all_pairs(len(case.offsets) - 1)
+    left, right = np.triu_indices(len(case.offsets) - 1)
     arguments = (in_layout(case.cells, "dense", dtype), case.offsets, left, right)
     expected = np.array(
         [[slow_deviation(*parts(case, dtype, *pair, w)) for pair in zip(left, right, strict=True)] for w in weights]
@@ -297,12 +300,12 @@ def test_the_same_bits_whatever_else_is_asked_for(backend: str, dtype: type) -> 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_unfinished_pairs_say_so(backend: str) -> None:
     case = CASES["several blocks"]
-    pair = (np.array([0, 0]), np.array([1, 0]))
+    pair = (np.array([0]), np.array([1]))
     epsilon = 0.02 * deviations(backend, case.cells, case.offsets, *pair)
     short = transport(backend, case.cells, case.offsets, *pair, epsilon=epsilon, max_iter=3)
-    assert short.n_iterations.tolist() == [3, 3]
+    assert short.n_iterations.tolist() == [3]
     assert not short.converged.any()
-    assert (short.marginal_error > 1e-9).all()
+    assert (short.marginal_error > 1e-7).all()
     full = transport(backend, case.cells, case.offsets, *pair, epsilon=epsilon, max_iter=50_000)
     assert full.converged.all()
     assert (short.cost < full.cost).all()
@@ -321,7 +324,7 @@ def test_relaxation_does_not_move_the_fixed_point(backend: str, relaxation: floa
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", BITS)
-@pytest.mark.parametrize("scale", [1e-3, 1.0, 100.0])
+@pytest.mark.parametrize("scale", [1e-2, 1.0, 100.0])
 def test_any_epsilon(backend: str, dtype: type, scale: float) -> None:
     """From nearly the unregularised plan to nearly independence, where exp of the bare costs would be 0 or 1."""
     case = make_case([9, 14], 4, seed=5)
@@ -330,10 +333,7 @@ def test_any_epsilon(backend: str, dtype: type, scale: float) -> None:
     found = transport(
         backend, in_layout(case.cells, "dense", dtype), case.offsets, *pairs, epsilon=epsilon, max_iter=200_000
     )
-    expected = [
-        slow_transport(*parts(case, dtype, *pair), e, max_iter=200_000)
-        for *pair, e in zip(*pairs, epsilon, strict=True)
-    ]
+    expected = [slow_transport(*parts(case, dtype, *pair), e) for *pair, e in zip(*pairs, epsilon, strict=True)]
     np.testing.assert_allclose(found.cost, expected, rtol=1e-6 if dtype == np.float64 else 1e-5, atol=1e-6)
 
 

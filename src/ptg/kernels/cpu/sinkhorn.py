@@ -20,7 +20,7 @@ from ptg.kernels.contract.sinkhorn import Transport
 from ptg.kernels.cpu.sinkhorn_deviations import cost_deviations
 from ptg.kernels.cpu.sinkhorn_groups import CentredCells, Side, moments
 from ptg.kernels.cpu.sinkhorn_solve import Problem, Solution, solve_at_once, solve_by_chunks
-from ptg.kernels.cpu.sinkhorn_steps import Limits
+from ptg.kernels.cpu.sinkhorn_steps import Rules
 from ptg.kernels.cpu.threads import run_tasks
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _MIDDLING = 1 << 19
 """Entries from which a pair is, if it would otherwise keep the other threads waiting."""
 
 _RANGES = {np.dtype(np.float32): (40.0, 80.0), np.dtype(np.float64): (600.0, 650.0)}
-"""`Limits.absorb` and `Limits.reach`."""
+"""`Rules.absorb` and `Rules.reach`."""
 
 
 class _Pair(NamedTuple):
@@ -70,7 +70,7 @@ def transport_costs(
     result = Transport(np.full(shape, np.nan), np.zeros(shape, np.int64), np.full(shape, np.nan), np.zeros(shape, bool))
     dtype = np.dtype(cells.dtype)
     centred = CentredCells(cells, offsets, dtype, resources)
-    limits = Limits(float(tol), int(max_iter), float(relaxation), *_RANGES[dtype])
+    rules = Rules(float(tol), int(max_iter), float(relaxation), *_RANGES[dtype], is_symmetric=False)
     pairs = list(_oriented(np.diff(offsets), left, right, n_draws))
 
     def problem(pair: _Pair) -> Problem | None:
@@ -94,7 +94,7 @@ def transport_costs(
 
     def solve(pair: _Pair) -> Solution | None:
         posed = problem(pair)
-        return None if posed is None else solve_at_once(posed, limits)
+        return None if posed is None else solve_at_once(posed, rules._replace(is_symmetric=pair.rows == pair.columns))
 
     solutions = run_tasks(solve, small, resources, work=[pair.n_entries for pair in small])
     for pair, solution in zip(small, solutions, strict=True):
@@ -102,7 +102,14 @@ def transport_costs(
     for pair in (pair for pair, shared in zip(pairs, large, strict=True) if shared):
         posed = problem(pair)
         resources.progress.start(pair.n_entries)
-        store(pair, None if posed is None else solve_by_chunks(posed, limits, replace(resources, progress=NO_PROGRESS)))
+        store(
+            pair,
+            None
+            if posed is None
+            else solve_by_chunks(
+                posed, rules._replace(is_symmetric=pair.rows == pair.columns), replace(resources, progress=NO_PROGRESS)
+            ),
+        )
         resources.progress.advance(pair.n_entries)
     return result if weights is not None else Transport(*(field[0] for field in result))
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ptg.kernels.contract.resources import Resources
-    from ptg.kernels.cpu.sinkhorn_steps import Iterate, Limits
+    from ptg.kernels.cpu.sinkhorn_steps import Iterate, Rules
 
 _CHUNK = 512
 """Rows whose column sums are added up before they join the others; a multiple of `BLOCK`."""
@@ -77,14 +77,14 @@ class Solution(NamedTuple):
     marginal_error: float
 
 
-def solve_at_once(problem: Problem, limits: Limits) -> Solution:
+def solve_at_once(problem: Problem, rules: Rules) -> Solution:
     """Solve with the kernel in memory, in this thread."""
     if problem.epsilon == 0.0:
         return Solution(problem.mean_cost, 0, 0.0)
     factors, shape = problem.factors(), (problem.rows.size, problem.columns.size)
     kernel = aligned_empty(shape, factors.rows.dtype)
     masses = (problem.rows.mass, problem.columns.mass)
-    numbers = _iterate(factors, (make_scratch(factors, shape[1]), problem.guess()), masses, kernel, limits)
+    numbers = _iterate(factors, (make_scratch(factors, shape[1]), problem.guess()), masses, kernel, rules)
     return _solution(problem, numbers)
 
 
@@ -94,7 +94,7 @@ def _solution(problem: Problem, numbers: NDArray[np.float64]) -> Solution:
 
 
 @jit
-def _iterate(factors, start, masses, kernel, limits):  # type: ignore[no-untyped-def]
+def _iterate(factors, start, masses, kernel, rules):  # type: ignore[no-untyped-def]
     """Iterate to the end; return the numbers of the iterate. ``start`` is scratch and a guess."""
     scratch, guess = start
     n, m = kernel.shape
@@ -111,7 +111,7 @@ def _iterate(factors, start, masses, kernel, limits):  # type: ignore[no-untyped
             of_chunk[:] = 0.0
             scale_rows(kernel[rows], iterate.row_mass[rows], iterate.scaled, iterate.sums[rows], of_chunk)
             iterate.column_sums[:] += of_chunk
-        todo = step(iterate, limits)
+        todo = step(iterate, rules)
         if todo == DONE:
             return iterate.numbers
         if todo == ABSORB:
@@ -119,7 +119,7 @@ def _iterate(factors, start, masses, kernel, limits):  # type: ignore[no-untyped
             remake_kernel(factors, 0, scratch, (p, q), kernel)
 
 
-def solve_by_chunks(problem: Problem, limits: Limits, resources: Resources) -> Solution:
+def solve_by_chunks(problem: Problem, rules: Rules, resources: Resources) -> Solution:
     """Solve with all threads, and with the kernel in memory if it fits: the same bits as `solve_at_once`."""
     if problem.epsilon == 0.0:
         return Solution(problem.mean_cost, 0, 0.0)
@@ -127,7 +127,7 @@ def solve_by_chunks(problem: Problem, limits: Limits, resources: Resources) -> S
     iterate: Iterate = passes.start(problem)
     while True:
         passes.sweep(iterate)
-        todo = step(iterate, limits)
+        todo = step(iterate, rules)
         if todo == DONE:
             return _solution(problem, iterate.numbers)
         if todo == ABSORB:

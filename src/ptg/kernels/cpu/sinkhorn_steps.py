@@ -4,6 +4,11 @@ A pass at the potential g (of the columns) gives f = T(g), and with it the dual 
 far the column marginal is off, and Sinkhorn's next potential. D(T(.), .) is concave with its maximum at the fixed
 point. Anderson's step is the combination of the last potentials whose residuals cancel best (least squares, weighted
 by mass); the next pass tells its dual, and it is kept unless that is below what the plain step is known to reach.
+
+A group paired with itself has ``f = g`` at the fixed point. Its plain step goes half way from g to T(g), which never
+lowers the dual either, because this is concave and the same for (f, g) and (g, f). Where cells are far from each other
+and the plan is hardly more than the identity, Sinkhorn's own step would leave ``f - g`` almost as it was.
+
 Exponents, potentials and duals are in units of epsilon.
 """
 
@@ -32,8 +37,8 @@ DUAL, ERROR = 5, 6
 N_ITERATIONS = _N_ITERATIONS
 
 
-class Limits(NamedTuple):
-    """When to stop and how far to go.
+class Rules(NamedTuple):
+    """How to iterate, and when to stop.
 
     Attributes
     ----------
@@ -44,6 +49,8 @@ class Limits(NamedTuple):
         underflowed are still negligible there.
     reach
         How far an accelerated potential may be from the absorbed one: no sum of a row underflows.
+    is_symmetric
+        A group is paired with itself.
     """
 
     tol: float
@@ -51,6 +58,7 @@ class Limits(NamedTuple):
     relaxation: float
     absorb: float
     reach: float
+    is_symmetric: bool
 
 
 class Iterate(NamedTuple):
@@ -142,25 +150,25 @@ def absorb(iterate):  # type: ignore[no-untyped-def]
 
 
 @jit
-def step(iterate, limits):  # type: ignore[no-untyped-def]
+def step(iterate, rules):  # type: ignore[no-untyped-def]
     """Judge the potential after a pass over the kernel and set the next one; return what to do."""
     numbers = iterate.numbers
     dual, rounding, largest = _dual(iterate)
-    if largest > limits.absorb:
+    if largest > rules.absorb:
         return ABSORB
     numbers[_N_ITERATIONS] += 1.0
-    is_last = numbers[_N_ITERATIONS] >= limits.max_iter
+    is_last = numbers[_N_ITERATIONS] >= rules.max_iter
     if numbers[_HAS_FALLBACK] != 0.0 and not dual >= numbers[_BOUND] - rounding:
         iterate.potential[:] = iterate.fallback
         numbers[_HAS_FALLBACK] = numbers[_HAS_PREVIOUS] = numbers[_N_CHANGES] = 0.0
         scale(iterate)
         return DONE if is_last else CONTINUE
-    error = _residual(iterate)
-    if dual >= numbers[DUAL] or error <= limits.tol:
+    error = _residual(iterate, rules)
+    if dual >= numbers[DUAL] or error <= rules.tol:
         numbers[DUAL], numbers[ERROR] = dual, error
-    if error <= limits.tol or is_last:
+    if error <= rules.tol or is_last:
         return DONE
-    _advance(iterate, limits, dual)
+    _advance(iterate, rules, dual)
     scale(iterate)
     return CONTINUE
 
@@ -184,42 +192,46 @@ def _dual(iterate):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _residual(iterate):  # type: ignore[no-untyped-def]
-    """Set the residual; return the marginal error of the columns."""
-    error = 0.0
+def _residual(iterate, rules):  # type: ignore[no-untyped-def]
+    """Set the residual; return the marginal error of the columns, or how far f is from g if that is more."""
+    error, difference = 0.0, 0.0
     for j in range(iterate.q.size):
         mass = iterate.scaled[j] * iterate.column_sums[j]
         error += abs(mass - iterate.column_mass[j])
-        iterate.residual[j] = np.log(iterate.column_mass[j] / mass)
-    return error
+        if rules.is_symmetric:
+            iterate.residual[j] = 0.5 * (iterate.p[j] - np.log(iterate.sums[j]) - iterate.potential[j])
+            difference += iterate.column_mass[j] * 2.0 * abs(iterate.residual[j])
+        else:
+            iterate.residual[j] = np.log(iterate.column_mass[j] / mass)
+    return max(error, difference)
 
 
 @jit
-def _advance(iterate, limits, dual):  # type: ignore[no-untyped-def]
+def _advance(iterate, rules, dual):  # type: ignore[no-untyped-def]
     """Set the next potential, the one to fall back to, and the dual that this would have at least."""
     numbers = iterate.numbers
-    plain = min(limits.relaxation, 1.0)
+    plain = min(rules.relaxation, 1.0)
     bound, lost = 0.0, 0.0
     for j in range(iterate.q.size):
         mass, residual = iterate.column_mass[j], iterate.residual[j]
         iterate.fallback[j] = iterate.potential[j] + plain * residual
-        bound += mass * plain * residual
-        if plain < 1.0:
-            lost += mass * (np.exp((plain - 1.0) * residual) - 1.0)
+        if not rules.is_symmetric:
+            bound += mass * plain * residual
+            lost += mass * (np.exp((plain - 1.0) * residual) - 1.0) if plain < 1.0 else 0.0
     numbers[_BOUND] = dual + bound - lost
     if numbers[_HAS_PREVIOUS] != 0.0:
         _remember(iterate)
     iterate.previous[0], iterate.previous[1] = iterate.potential, iterate.residual
     numbers[_HAS_PREVIOUS] = 1.0
     weights = _combination(iterate)
-    is_plain = weights.size == 0 and limits.relaxation <= 1.0
+    is_plain = weights.size == 0 and rules.relaxation <= 1.0
     is_near = True
     for j in range(iterate.q.size):
-        moved = iterate.potential[j] + limits.relaxation * iterate.residual[j]
+        moved = iterate.potential[j] + rules.relaxation * iterate.residual[j]
         for k in range(weights.size):
-            moved -= weights[k] * (iterate.changes[0, k, j] + limits.relaxation * iterate.changes[1, k, j])
+            moved -= weights[k] * (iterate.changes[0, k, j] + rules.relaxation * iterate.changes[1, k, j])
         iterate.potential[j] = moved
-        is_near = is_near and abs(moved - iterate.q[j]) <= limits.reach  # not if it is NaN
+        is_near = is_near and abs(moved - iterate.q[j]) <= rules.reach  # not if it is NaN
     if not is_near:
         iterate.potential[:] = iterate.fallback
     numbers[_HAS_FALLBACK] = 1.0 if is_near and not is_plain else 0.0

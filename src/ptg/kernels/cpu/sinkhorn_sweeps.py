@@ -95,6 +95,15 @@ def _fill_exponents(factors, first, scratch, out):  # type: ignore[no-untyped-de
                 row[j] = factors.factor * products[j - start]
 
 
+# Without NaN the largest of several values is the same in any order, and vectors can find it.
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"nnan", "nsz", "reassoc"})
+def _largest_sum(x, y):  # type: ignore[no-untyped-def]
+    largest = x[0] + y[0]
+    for j in range(x.size):
+        largest = max(largest, x[j] + y[j])
+    return largest
+
+
 @jit
 def start_rows(factors, first, scratch, guess, state):  # type: ignore[no-untyped-def]
     """Fill ``state = (out, p, largest)`` for the rows from `first` on, of which `out` holds all or one block.
@@ -110,9 +119,7 @@ def start_rows(factors, first, scratch, guess, state):  # type: ignore[no-untype
         _fill_exponents(factors, first + i, scratch, block)
         for r in range(n_rows):
             row = block[r]
-            most = row[0] + guess[0]
-            for j in range(row.size):
-                most = max(most, row[j] + guess[j])
+            most = _largest_sum(row, guess)
             p[i + r] = -most
             for j in range(row.size):
                 largest[j] = max(largest[j], row[j] - most)
