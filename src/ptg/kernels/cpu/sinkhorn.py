@@ -70,7 +70,7 @@ def transport_costs(
     result = Transport(np.full(shape, np.nan), np.zeros(shape, np.int64), np.full(shape, np.nan), np.zeros(shape, bool))
     dtype = np.dtype(cells.dtype)
     centred = CentredCells(cells, offsets, dtype, resources)
-    rules = Rules(float(tol), int(max_iter), float(relaxation), *_RANGES[dtype], is_symmetric=False)
+    rules = Rules(float(tol), int(max_iter), float(relaxation), *_RANGES[dtype])
     pairs = list(_oriented(np.diff(offsets), left, right, n_draws))
 
     def problem(pair: _Pair) -> Problem | None:
@@ -94,7 +94,7 @@ def transport_costs(
 
     def solve(pair: _Pair) -> Solution | None:
         posed = problem(pair)
-        return None if posed is None else solve_at_once(posed, rules._replace(is_symmetric=pair.rows == pair.columns))
+        return None if posed is None else solve_at_once(posed, rules)
 
     solutions = run_tasks(solve, small, resources, work=[pair.n_entries for pair in small])
     for pair, solution in zip(small, solutions, strict=True):
@@ -104,11 +104,7 @@ def transport_costs(
         resources.progress.start(pair.n_entries)
         store(
             pair,
-            None
-            if posed is None
-            else solve_by_chunks(
-                posed, rules._replace(is_symmetric=pair.rows == pair.columns), replace(resources, progress=NO_PROGRESS)
-            ),
+            None if posed is None else solve_by_chunks(posed, rules, replace(resources, progress=NO_PROGRESS)),
         )
         resources.progress.advance(pair.n_entries)
     return result if weights is not None else Transport(*(field[0] for field in result))

@@ -59,6 +59,11 @@ class Problem(NamedTuple):
         dtype = self.rows.cells.dtype
         return Factors(self.rows.cells, tiled(self.columns.cells), dtype.type(2.0 / self.epsilon))
 
+    def rules(self, rules: Rules) -> Rules:
+        """Return the rules for this pair: those of a group with itself, or with its equal or a shifted copy."""
+        same = self.rows.cells.shape == self.columns.cells.shape and bool((self.rows.mass == self.columns.mass).all())
+        return rules._replace(is_symmetric=same and bool((self.rows.cells == self.columns.cells).all()))
+
     def guess(self) -> NDArray[Any]:
         """Return a potential of the columns to start from: ``-|v|² / 2``, between those of two simple cases.
 
@@ -84,7 +89,9 @@ def solve_at_once(problem: Problem, rules: Rules) -> Solution:
     factors, shape = problem.factors(), (problem.rows.size, problem.columns.size)
     kernel = aligned_empty(shape, factors.rows.dtype)
     masses = (problem.rows.mass, problem.columns.mass)
-    numbers = _iterate(factors, (make_scratch(factors, shape[1]), problem.guess()), masses, kernel, rules)
+    numbers = _iterate(
+        factors, (make_scratch(factors, shape[1]), problem.guess()), masses, kernel, problem.rules(rules)
+    )
     return _solution(problem, numbers)
 
 
@@ -123,7 +130,7 @@ def solve_by_chunks(problem: Problem, rules: Rules, resources: Resources) -> Sol
     """Solve with all threads, and with the kernel in memory if it fits: the same bits as `solve_at_once`."""
     if problem.epsilon == 0.0:
         return Solution(problem.mean_cost, 0, 0.0)
-    passes = _Passes(problem, resources)
+    passes, rules = _Passes(problem, resources), problem.rules(rules)
     iterate: Iterate = passes.start(problem)
     while True:
         passes.sweep(iterate)

@@ -50,7 +50,7 @@ class Rules(NamedTuple):
     reach
         How far an accelerated potential may be from the absorbed one: no sum of a row underflows.
     is_symmetric
-        A group is paired with itself.
+        Both sides have the same cells, but for a shift.
     """
 
     tol: float
@@ -58,7 +58,7 @@ class Rules(NamedTuple):
     relaxation: float
     absorb: float
     reach: float
-    is_symmetric: bool
+    is_symmetric: bool = False
 
 
 class Iterate(NamedTuple):
