@@ -9,7 +9,18 @@ import numpy as np
 
 from ptg.kernels.cpu.products import aligned_empty
 from ptg.kernels.cpu.sinkhorn_groups import Side
-from ptg.kernels.cpu.sinkhorn_steps import ABSORB, DONE, DUAL, ERROR, N_ITERATIONS, absorb, make_iterate, step
+from ptg.kernels.cpu.sinkhorn_steps import (
+    ABSORB,
+    CONTINUE,
+    DONE,
+    DUAL,
+    ERROR,
+    N_ITERATIONS,
+    absorb,
+    make_iterate,
+    set_all,
+    step,
+)
 from ptg.kernels.cpu.sinkhorn_sweeps import (
     BLOCK,
     Factors,
@@ -86,13 +97,18 @@ def solve_at_once(problem: Problem, rules: Rules) -> Solution:
     """Solve with the kernel in memory, in this thread."""
     if problem.epsilon == 0.0:
         return Solution(problem.mean_cost, 0, 0.0)
-    factors, shape = problem.factors(), (problem.rows.size, problem.columns.size)
-    kernel = aligned_empty(shape, factors.rows.dtype)
-    masses = (problem.rows.mass, problem.columns.mass)
-    numbers = _iterate(
-        factors, (make_scratch(factors, shape[1]), problem.guess()), masses, kernel, problem.rules(rules)
-    )
-    return _solution(problem, numbers)
+    factors, n, m = problem.factors(), problem.rows.size, problem.columns.size
+    kernel = aligned_empty((n, m), factors.rows.dtype)
+    scratch = make_scratch(factors, m)
+    p, q = np.empty(n, kernel.dtype), np.full(m, -np.inf, kernel.dtype)
+    start_rows(factors, 0, scratch, problem.guess(), (kernel, p, q))
+    np.negative(q, out=q)
+    fill_kernel(scratch, 0, (p, q), kernel)
+    iterate: Iterate = make_iterate(p, q, problem.rows.mass, problem.columns.mass)
+    while _iterate(iterate, problem.rules(rules), kernel) == ABSORB:
+        absorb(iterate)
+        remake_kernel(factors, 0, scratch, (p, q), kernel)
+    return _solution(problem, iterate.numbers)
 
 
 def _solution(problem: Problem, numbers: NDArray[np.float64]) -> Solution:
@@ -101,29 +117,20 @@ def _solution(problem: Problem, numbers: NDArray[np.float64]) -> Solution:
 
 
 @jit
-def _iterate(factors, start, masses, kernel, rules):  # type: ignore[no-untyped-def]
-    """Iterate to the end; return the numbers of the iterate. ``start`` is scratch and a guess."""
-    scratch, guess = start
-    n, m = kernel.shape
-    p, q = np.empty(n, kernel.dtype), np.full(m, -np.inf, kernel.dtype)
-    start_rows(factors, 0, scratch, guess, (kernel, p, q))
-    q[:] = -q
-    fill_kernel(scratch, 0, (p, q), kernel)
-    iterate = make_iterate(p, q, masses[0], masses[1])
-    of_chunk = np.empty(m)
-    while True:
-        iterate.column_sums[:] = 0.0
-        for i in range(0, n, _CHUNK):
-            rows = slice(i, min(i + _CHUNK, n))
-            of_chunk[:] = 0.0
+def _iterate(iterate, rules, kernel):  # type: ignore[no-untyped-def]
+    """Iterate until the pair is done, or potentials must be absorbed; return which."""
+    of_chunk = np.empty(kernel.shape[1])
+    todo = CONTINUE
+    while todo == CONTINUE:
+        set_all(iterate.column_sums, 0.0)
+        for i in range(0, kernel.shape[0], _CHUNK):
+            rows = slice(i, min(i + _CHUNK, kernel.shape[0]))
+            set_all(of_chunk, 0.0)
             scale_rows(kernel[rows], iterate.row_mass[rows], iterate.scaled, iterate.sums[rows], of_chunk)
-            iterate.column_sums[:] += of_chunk
+            for j in range(of_chunk.size):
+                iterate.column_sums[j] += of_chunk[j]
         todo = step(iterate, rules)
-        if todo == DONE:
-            return iterate.numbers
-        if todo == ABSORB:
-            absorb(iterate)
-            remake_kernel(factors, 0, scratch, (p, q), kernel)
+    return todo
 
 
 def solve_by_chunks(problem: Problem, rules: Rules, resources: Resources) -> Solution:

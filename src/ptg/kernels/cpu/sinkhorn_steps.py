@@ -106,13 +106,29 @@ class Iterate(NamedTuple):
     numbers: NDArray[np.float64]
 
 
+# Loops instead of assignments of arrays: those take numba seconds to compile.
+@jit
+def set_all(target, value):  # type: ignore[no-untyped-def]
+    """Fill a vector with a value."""
+    for j in range(target.size):
+        target[j] = value
+
+
+@jit
+def _copy(target, source):  # type: ignore[no-untyped-def]
+    for j in range(target.size):
+        target[j] = source[j]
+
+
 @jit
 def make_iterate(p, q, row_mass, column_mass):  # type: ignore[no-untyped-def]
     """Start at the absorbed potentials."""
     n, m = p.size, q.size
-    potential = np.empty(m)
-    potential[:] = q
-    numbers = np.zeros(7)
+    potential, scaled = np.empty(m), np.empty(m)
+    _copy(potential, q)
+    _copy(scaled, column_mass)
+    numbers = np.empty(7)
+    set_all(numbers, 0.0)
     numbers[DUAL] = -np.inf
     return Iterate(
         p,
@@ -120,7 +136,7 @@ def make_iterate(p, q, row_mass, column_mass):  # type: ignore[no-untyped-def]
         row_mass,
         column_mass,
         potential,
-        column_mass.copy(),
+        scaled,
         np.empty(n),
         np.empty(m),
         np.empty(m),
@@ -144,7 +160,7 @@ def absorb(iterate):  # type: ignore[no-untyped-def]
     """Move the scalings into p and q; the kernel must be made anew, and passed over once more."""
     for i in range(iterate.p.size):
         iterate.p[i] -= np.log(iterate.sums[i])
-    iterate.q[:] = iterate.potential
+    _copy(iterate.q, iterate.potential)
     scale(iterate)
     iterate.numbers[_HAS_FALLBACK] = 0.0  # its bound came from the entries of the old kernel
 
@@ -159,7 +175,7 @@ def step(iterate, rules):  # type: ignore[no-untyped-def]
     numbers[_N_ITERATIONS] += 1.0
     is_last = numbers[_N_ITERATIONS] >= rules.max_iter
     if numbers[_HAS_FALLBACK] != 0.0 and not dual >= numbers[_BOUND] - rounding:
-        iterate.potential[:] = iterate.fallback
+        _copy(iterate.potential, iterate.fallback)
         numbers[_HAS_FALLBACK] = numbers[_HAS_PREVIOUS] = numbers[_N_CHANGES] = 0.0
         scale(iterate)
         return DONE if is_last else CONTINUE
@@ -221,7 +237,8 @@ def _advance(iterate, rules, dual):  # type: ignore[no-untyped-def]
     numbers[_BOUND] = dual + bound - lost
     if numbers[_HAS_PREVIOUS] != 0.0:
         _remember(iterate)
-    iterate.previous[0], iterate.previous[1] = iterate.potential, iterate.residual
+    _copy(iterate.previous[0], iterate.potential)
+    _copy(iterate.previous[1], iterate.residual)
     numbers[_HAS_PREVIOUS] = 1.0
     weights = _combination(iterate)
     is_plain = weights.size == 0 and rules.relaxation <= 1.0
@@ -233,7 +250,7 @@ def _advance(iterate, rules, dual):  # type: ignore[no-untyped-def]
         iterate.potential[j] = moved
         is_near = is_near and abs(moved - iterate.q[j]) <= rules.reach  # not if it is NaN
     if not is_near:
-        iterate.potential[:] = iterate.fallback
+        _copy(iterate.potential, iterate.fallback)
     numbers[_HAS_FALLBACK] = 1.0 if is_near and not is_plain else 0.0
 
 

@@ -73,6 +73,15 @@ def make_scratch(factors: Factors, m: int) -> Scratch:
 
 
 @jit
+def _add_panel(tile, total, is_first):  # type: ignore[no-untyped-def]
+    """Add the products of a panel to those before, and set them to the sum."""
+    for i in range(tile.shape[0]):
+        for j in range(tile.shape[1]):
+            total[i, j] = tile[i, j] if is_first else total[i, j] + tile[i, j]
+            tile[i, j] = total[i, j]
+
+
+@jit
 def _fill_exponents(factors, first, scratch, out):  # type: ignore[no-untyped-def]
     """Fill `out` with ``factor * u v'`` for the rows from `first` on."""
     n_rows, m = out.shape
@@ -81,14 +90,10 @@ def _fill_exponents(factors, first, scratch, out):  # type: ignore[no-untyped-de
     for c in range(factors.columns.shape[1]):
         start, stop = c * width, min(m, (c + 1) * width)
         tile = scratch.tile[:n_rows]
-        multiply(factors.rows[0, first : first + n_rows], factors.columns[0, c], tile)
-        if n_panels > 1:
-            total = scratch.total[:n_rows]
-            total[:] = tile
-            for panel in range(1, n_panels):
-                multiply(factors.rows[panel, first : first + n_rows], factors.columns[panel, c], tile)
-                total += tile
-            tile[:] = total
+        for panel in range(n_panels):
+            multiply(factors.rows[panel, first : first + n_rows], factors.columns[panel, c], tile)
+            if n_panels > 1:
+                _add_panel(tile, scratch.total, panel == 0)
         for i in range(n_rows):
             row, products = out[i], tile[i]
             for j in range(start, stop):
