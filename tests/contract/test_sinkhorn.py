@@ -337,6 +337,27 @@ def test_any_epsilon(backend: str, dtype: type, scale: float) -> None:
     np.testing.assert_allclose(found.cost, expected, rtol=1e-6 if dtype == np.float64 else 1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", BITS)
+@pytest.mark.parametrize("memory", [1 << 10, 1 << 30])
+def test_cpu_absorbs_potentials(dtype: type, memory: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As soon as scalings grow a little, with the kernel kept or made anew: the costs stay the same."""
+    from ptg.kernels.cpu import sinkhorn, sinkhorn_solve
+
+    case = make_case([40, 600], 5, seed=6)
+    pair = (np.array([0]), np.array([1]))
+    cells = in_layout(case.cells, "dense", dtype)
+    epsilon = 0.03 * deviations("cpu", cells, case.offsets, *pair)
+    plain = transport("cpu", cells, case.offsets, *pair, epsilon=epsilon)
+    calls = []
+    absorb = sinkhorn_solve.absorb
+    monkeypatch.setattr(sinkhorn_solve, "absorb", lambda iterate: (calls.append(1), absorb(iterate)))
+    monkeypatch.setattr(sinkhorn, "_RANGES", {np.dtype(dtype): (0.5, 5.0)})
+    found = transport("cpu", cells, case.offsets, *pair, epsilon=epsilon, memory=memory)
+    assert calls
+    assert found.converged.all()
+    np.testing.assert_allclose(found.cost, plain.cost, rtol=1e-6 if dtype == np.float32 else 1e-12)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_no_cells_at_all(backend: str) -> None:
     pair = (np.array([0]), np.array([1]))
