@@ -44,10 +44,10 @@ extern "C" __global__ void centre_groups(const double* __restrict__ panel, const
   centre[(i64)blockIdx.x * stride + k] = inside ? origin + sum / (double)(end - begin) : 0.0;
 }
 
-// Centred cells, and what they add to the squared norms. A warp takes a cell.
+// Centred cells, and with `counts` what they add to the squared norms. A warp takes a cell.
 extern "C" __global__ void centre_cells(const double* __restrict__ panel, const int* __restrict__ group,
                                         const double* __restrict__ centre, i64 n_cells, int stride,
-                                        Real* __restrict__ cells, double* __restrict__ norm, int joins) {
+                                        Real* __restrict__ cells, double* __restrict__ norm, int counts) {
   const i64 cell = (i64)blockIdx.x * (blockDim.x >> 5) + (threadIdx.x >> 5);
   if (cell >= n_cells) return;
   const int lane = threadIdx.x & 31;
@@ -59,7 +59,7 @@ extern "C" __global__ void centre_cells(const double* __restrict__ panel, const 
     squares[0] += (double)value * (double)value;
   }
   join_warp<Sum>(squares);
-  if (lane == 0) norm[cell] = joins ? norm[cell] + squares[0] : squares[0];
+  if (lane == 0 && counts) norm[cell] += squares[0];
 }
 
 // Sum LANES values of each column of a block; the threads of lane 0 have the results.

@@ -70,12 +70,12 @@ class CentredCells:
         self._offsets = cp.asarray(offsets)
         groups = np.repeat(np.arange(self.n_groups, dtype=np.int32), np.diff(offsets))
         self._group_of_cell = cp.asarray(groups)
-        self.norms = cp.empty(self.n_cells)
+        self.norms = cp.zeros(self.n_cells)
         self._starts = range(0, max(self.n_columns, 1), PANEL)
         keeps = len(self._starts) == 1 or 4 * self.n_cells * self.n_columns * self.dtype.itemsize <= resources.memory
         self._kept: list[Panel] = []
         for first in self._starts:
-            panel = self._make(first)
+            panel = self._make(first, counts=True)
             if keeps:
                 self._kept.append(panel)
 
@@ -85,9 +85,10 @@ class CentredCells:
             yield from self._kept
         else:
             for first in self._starts:
-                yield self._make(first)
+                yield self._make(first, counts=False)
 
-    def _make(self, first: int) -> Panel:
+    def _make(self, first: int, *, counts: bool) -> Panel:
+        """Make a panel, and with `counts` add its part of the norms."""
         width = min(PANEL, self.n_columns - first)
         stride = max(-(-width // 4) * 4, 4)
         values = cp.empty((self.n_cells, stride))
@@ -100,7 +101,7 @@ class CentredCells:
         centre((self.n_groups,), (PANEL, 16), (values, self._offsets, np.int32(stride), centres))
         subtract = kernel("sinkhorn_cells.cu", "centre_cells", type_options(Real=self.dtype))
         arguments = (values, self._group_of_cell, centres, np.int64(self.n_cells), np.int32(stride), cells, self.norms)
-        subtract(by_warp, threads, (*arguments, np.int32(first > 0)))
+        subtract(by_warp, threads, (*arguments, np.int32(counts)))
         return Panel(cells, centres, width)
 
 
