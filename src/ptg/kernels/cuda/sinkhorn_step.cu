@@ -162,9 +162,10 @@ __device__ void advance(const Task& t, State* s, double* vectors, const Real* ch
 //   slack     part by which duals differ that are the same but for rounding
 //   first     whether column sums are maxima of x + shift + phi, to start from
 extern "C" __global__ void next_potentials(const Task* __restrict__ tasks, const int* __restrict__ list, State* states,
-                                const double* __restrict__ mass, const double* __restrict__ partial,
-                                const double* __restrict__ dual, double* vectors, Real* shift, Real* changes,
-                                double* gram, i64 total, double tol, int max_iter, double relaxation, double slack, int first) {
+                                           const double* __restrict__ mass, const double* __restrict__ partial,
+                                           const double* __restrict__ dual, double* vectors, Real* shift,
+                                           Real* changes, double* gram, i64 total, double tol, int max_iter,
+                                           double relaxation, double slack, int first) {
   __shared__ BlockScratch scratch;
   __shared__ double weight[MEMORY];
   const int number = list[blockIdx.x];
