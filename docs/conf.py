@@ -61,7 +61,7 @@ def metrics_table() -> str:
     for record in available().values():
         names = ", ".join(f"`{name}`" for name in (record.name, *record.aliases))
         options = "; ".join(
-            f"`{option.name}`: {', '.join(option.accepted)} (default {option.default})" for option in record.options
+            f"`{option.name}`: {option.describe()} (default {option.default})" for option in record.options
         )
         cells = [
             names,

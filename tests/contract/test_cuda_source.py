@@ -39,6 +39,14 @@ VARIANTS = [
     ("principal_axes.cu", ("-DValue=double", "-DIndex=long long")),
     ("ranksum.cu", ("-DDENSE",)),
     ("ranksum.cu", ("-DValue=double", "-DIndex=long long")),
+    ("sinkhorn_bands.cu", ("-DReal=double", "-DChain=double")),
+    ("sinkhorn_cells.cu", ("-DDENSE",)),
+    ("sinkhorn_cells.cu", ("-DReal=double", "-DValue=double", "-DIndex=long long")),
+    ("sinkhorn_products.cu", ("-DReal=double",)),
+    ("sinkhorn_step.cu", ("-DReal=double", "-DChain=double")),
+    ("sinkhorn_sweep.cu", ("-DWIDE_LANES",)),
+    ("sinkhorn_sweep.cu", ("-DChain=double", "-DWIDE_LANES")),
+    ("sinkhorn_sweep.cu", ("-DReal=double", "-DChain=double")),
 ]
 
 

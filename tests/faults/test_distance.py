@@ -13,7 +13,7 @@ from tests.support import BadCall, assert_unchanged, interrupt_after, snapshot
 
 import ptg
 from ptg.distance.metrics import available
-from ptg.kernels.cpu import energy, energy_distances, energy_tiles, moments
+from ptg.kernels.cpu import energy, energy_distances, energy_tiles, moments, sinkhorn_solve
 
 Distance = ptg.Distance
 
@@ -272,13 +272,21 @@ LONG_CALLS: dict[str, Callable[[Distance, ad.AnnData], object]] = {
 }
 
 
+#: For each metric a function in the middle of its kernel.
+INTERRUPTED = {
+    "edistance": (energy_distances, "to_distances"),
+    "mse": (moments, "_dense_sums"),
+    "wasserstein": (sinkhorn_solve, "fill_kernel"),
+}
+
+
 @pytest.mark.parametrize("n_threads", [1, 2])
 @pytest.mark.parametrize("name", LONG_CALLS)
-@pytest.mark.parametrize("metric", ["edistance", "mse"])
+@pytest.mark.parametrize("metric", INTERRUPTED)
 def test_ctrl_c(screen: ad.AnnData, monkeypatch: pytest.MonkeyPatch, name: str, metric: str, n_threads: int) -> None:
     """Ctrl-C inside a kernel ends the call, the AnnData is as it was, and the next call works."""
     before, distance = snapshot(screen), Distance(metric)
-    module, function = {"edistance": (energy_distances, "to_distances"), "mse": (moments, "_dense_sums")}[metric]
+    module, function = INTERRUPTED[metric]
     monkeypatch.setattr(ptg.settings, "n_threads", n_threads)
     with monkeypatch.context() as patch:
         patch.setattr(module, function, interrupt_after(getattr(module, function), 0))

@@ -110,3 +110,46 @@ def test_bootstrap_to_control_is_centred_on_the_biased_distance(exact: ad.AnnDat
     standard_error = np.sqrt(variances / 100)
     assert (standard_error > 0).all()
     assert (np.abs(means - to_control["edistance_V"]) < 4 * standard_error).all()
+
+
+@pytest.fixture(scope="module")
+def transport(folder: Path) -> tuple[list[str], pd.DataFrame, pd.DataFrame]:
+    """Groups, converged costs (OTT in float64 with a threshold of 1e-11), and what its solver reported."""
+    groups = json.loads((folder / "meta.json").read_text())["groups"]
+    costs = pd.read_csv(folder / "wasserstein_x64_tight.csv", index_col=0).loc[groups, groups]
+    return groups, costs, pd.read_csv(folder / "wasserstein_x64_tight_solver.csv")
+
+
+@pytest.mark.parametrize("precision", ["exact", "stored"])
+def test_wasserstein(
+    precision: str, transport: tuple[list[str], pd.DataFrame, pd.DataFrame], request: pytest.FixtureRequest
+) -> None:
+    groups, costs, solver = transport
+    distance = ptg.Distance("wasserstein")
+    adata = request.getfixturevalue(precision)
+    found = distance.pairwise(adata, "perturbation", groups=groups)
+    np.testing.assert_allclose(found, costs, rtol={"exact": 1e-6, "stored": 1e-4}[precision])
+    diagnostics = distance.diagnostics
+    assert diagnostics is not None
+    assert diagnostics[["X", "Y"]].to_numpy().tolist() == solver[["group_a", "group_b"]].to_numpy().tolist()
+    np.testing.assert_allclose(diagnostics["epsilon"], solver["epsilon"], rtol=1e-10)
+    assert diagnostics["converged"].all()
+    assert (diagnostics["marginal_error"] <= 1e-5).all()
+    one = distance.onesided_distances(adata, "perturbation", CONTROL, groups=groups)
+    assert np.array_equal(one, found[CONTROL])
+
+
+def test_wasserstein_to_the_last_digits(
+    exact: ad.AnnData, transport: tuple[list[str], pd.DataFrame, pd.DataFrame]
+) -> None:
+    groups, costs, _ = transport
+    found = ptg.Distance("wasserstein", tol=1e-8).pairwise(exact, "perturbation", groups=groups)
+    np.testing.assert_allclose(found, costs, rtol=1e-12)
+
+
+def test_sinkhorn_divergence_of_halves_of_the_controls_is_near_zero(exact: ad.AnnData) -> None:
+    """Where the transport cost of the same halves is 20."""
+    cells = exact.obsm["X_pca"][(exact.obs["perturbation"] == CONTROL).to_numpy()][:800]
+    between = ptg.Distance("wasserstein")(cells[::2], cells[1::2])
+    divergence = ptg.Distance("sinkhorn_divergence")(cells[::2], cells[1::2])
+    assert 0 < divergence < between

@@ -32,8 +32,9 @@ class Distance(ArrayDistances, ContrastDistances):
     ----------
     metric
         ``"edistance"`` (default), ``"euclidean"``, ``"root_mean_squared_error"``, ``"mse"``,
-        ``"mean_absolute_error"``, ``"pearson_distance"``, ``"cosine_distance"`` or ``"r2_distance"``;
-        `ptg.distance.metrics.available` has the definition and the source of each.
+        ``"mean_absolute_error"``, ``"pearson_distance"``, ``"cosine_distance"``, ``"r2_distance"``,
+        ``"wasserstein"`` or ``"sinkhorn_divergence"``; `ptg.distance.metrics.available` has the definition and the
+        source of each.
     layer_key
         Layer with the cells, ``"X"`` for `adata.X`. Not together with `obsm_key`.
     obsm_key
@@ -42,7 +43,9 @@ class Distance(ArrayDistances, ContrastDistances):
         ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; by default ``ptg.settings.device``.
     **metric_options
         Options of the metric. ``edistance`` has ``estimator="unbiased"`` (default: means within a group over its
-        n(n-1) pairs of different cells) or ``"biased"`` (over n² pairs, as in pertpy).
+        n(n-1) pairs of different cells) or ``"biased"`` (over n² pairs, as in pertpy). ``wasserstein`` and
+        ``sinkhorn_divergence`` have `epsilon`, `epsilon_scale`, `tol`, `max_iter` and `relaxation`: see
+        `ptg.distance.metrics.transport.Wasserstein`.
 
     Attributes
     ----------
@@ -93,6 +96,15 @@ class Distance(ArrayDistances, ContrastDistances):
             self.obsm_key = "X_pca"
         resolve_device(device)
         self.device = device
+
+    @property
+    def diagnostics(self) -> pd.DataFrame | None:
+        """How each pair of the last call was solved, for metrics that iterate; None for others and before any call.
+
+        A row for each pair of different groups, with columns X, Y (their names), epsilon, n_iterations, marginal_error
+        and converged. With a bootstrap: the mean epsilon, and the worst of all draws.
+        """
+        return self._metric.diagnostics
 
     @entry_point
     def pairwise(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ptg.data import InputError, check_flag, check_integer, listed, warn
+from ptg.distance.diagnostics import diagnosed
 from ptg.distance.resampling import resampling_keys
 from ptg.execute import to_host
 
@@ -86,6 +87,7 @@ class _Pairs(NamedTuple):
         return spread
 
 
+@diagnosed
 def evaluate(
     metric: Metric,
     sample: Sample,

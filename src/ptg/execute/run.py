@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +21,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Run:
-    """One computation: which kernels, and the resources to pass to each of them."""
+    """One computation: which kernels, and the resources to pass to each of them.
+
+    Attributes
+    ----------
+    kernels, resources
+        See there.
+    reports
+        What the computation has to say besides its result, for whoever opened it.
+    """
 
     kernels: Backend
     resources: Resources
+    reports: list[Any] = field(default_factory=list)
 
     @property
     def arrays(self) -> Any:

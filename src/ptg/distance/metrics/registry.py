@@ -13,6 +13,7 @@ from ptg.data import check_choice, check_options, not_found
 from ptg.distance import relabel
 
 if TYPE_CHECKING:
+    import pandas as pd
     from numpy.typing import NDArray
 
     from ptg.distance.relabel import Pools
@@ -22,12 +23,39 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Option:
-    """A keyword of a metric: its default, the values it accepts, and what it chooses."""
+    """A keyword of a metric.
+
+    Attributes
+    ----------
+    name, default
+        What users write, and its value if they do not.
+    accepted
+        The names that it accepts; empty where it takes something else.
+    meaning
+        What it chooses.
+    check
+        Called with the name and the value where `accepted` is empty: returns the value in the type that the metric
+        relies on, or raises an InputError. What it accepts is `accepts`.
+    accepts
+        The accepted values in words, for the docs; by default the names.
+    """
 
     name: str
-    default: str
+    default: Any
     accepted: tuple[str, ...]
     meaning: str
+    check: Callable[[str, object], Any] | None = None
+    accepts: str = ""
+
+    def checked(self, value: object) -> Any:
+        """Return the value, or raise an InputError."""
+        if self.check is not None:
+            return self.check(self.name, value)
+        return check_choice(self.name, value, self.accepted)
+
+    def describe(self) -> str:
+        """Say in words what is accepted."""
+        return self.accepts or ", ".join(self.accepted)
 
 
 @dataclass(frozen=True)
@@ -51,6 +79,8 @@ class MetricRecord:
     invariances
         Changes of all cells that leave the distance alone: ``"translation"`` by any vector, ``"constant shift"`` of all
         columns by one number, ``"rotation"``, ``"scaling"``.
+    iterative
+        Values are found by iteration, and are accurate to what the option `tol` asks for, not to rounding.
     options
         Its keywords.
     estimators
@@ -73,6 +103,7 @@ class MetricRecord:
     nonnegative_estimators: tuple[str, ...] = ()
     zero_self: bool = True
     invariances: frozenset[str] = frozenset()
+    iterative: bool = False
     options: tuple[Option, ...] = ()
     best_value: float = 0.0
 
@@ -94,14 +125,13 @@ class Metric(ABC):
     record: ClassVar[MetricRecord]
     undefined_because: ClassVar[str]
     """Why a group can have no defined value, as a relative clause."""
+    diagnostics: pd.DataFrame | None = None
+    """How the pairs of the last call were solved, from what `values` put into ``run.reports``; None if nothing."""
 
     def __init__(self, **options: Any) -> None:
         accepted = {option.name: option for option in self.record.options}
         check_options(f"Distance(metric={self.record.name!r})", options, list(accepted))
-        self.options = {
-            name: check_choice(name, options.get(name, option.default), option.accepted)
-            for name, option in accepted.items()
-        }
+        self.options = {name: option.checked(options.get(name, option.default)) for name, option in accepted.items()}
 
     @abstractmethod
     def values(

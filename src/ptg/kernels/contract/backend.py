@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ptg.kernels.contract.projection import ProjectionKernels
     from ptg.kernels.contract.ranksum import RankSumKernels
     from ptg.kernels.contract.resampling import ResamplingKernels
+    from ptg.kernels.contract.sinkhorn import SinkhornKernels
 
 
 @dataclass(frozen=True)
@@ -71,3 +72,8 @@ class Backend:
     def resampling(self) -> ResamplingKernels:
         """Bootstraps and permutations as cell weights."""
         return cast("ResamplingKernels", self._module("resampling"))
+
+    @property
+    def sinkhorn(self) -> SinkhornKernels:
+        """Entropic optimal transport."""
+        return cast("SinkhornKernels", self._module("sinkhorn"))
