@@ -312,6 +312,17 @@ def test_unfinished_pairs_say_so(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", BITS)
+def test_an_epsilon_beyond_the_precision_of_the_cells_ends_unfinished(backend: str, dtype: type) -> None:
+    case = CASES["several blocks"]
+    pair = (np.array([0]), np.array([1]))
+    cells = in_layout(case.cells, "dense", dtype)
+    found = transport(backend, cells, case.offsets, *pair, epsilon=np.array([1e-9]), max_iter=30)
+    assert found.n_iterations.tolist() == [30]
+    assert not found.converged.any()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("relaxation", [0.5, 1.5, 1.9])
 def test_relaxation_does_not_move_the_fixed_point(backend: str, relaxation: float) -> None:
     case = CASES["ragged"]
