@@ -312,6 +312,17 @@ def test_unfinished_pairs_say_so(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", BITS)
+def test_an_epsilon_beyond_the_precision_of_the_cells_ends_unfinished(backend: str, dtype: type) -> None:
+    case = CASES["several blocks"]
+    pair = (np.array([0]), np.array([1]))
+    cells = in_layout(case.cells, "dense", dtype)
+    found = transport(backend, cells, case.offsets, *pair, epsilon=np.array([1e-9]), max_iter=30)
+    assert found.n_iterations.tolist() == [30]
+    assert not found.converged.any()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("relaxation", [0.5, 1.5, 1.9])
 def test_relaxation_does_not_move_the_fixed_point(backend: str, relaxation: float) -> None:
     case = CASES["ragged"]
@@ -338,9 +349,9 @@ def test_any_epsilon(backend: str, dtype: type, scale: float) -> None:
 
 
 @pytest.mark.parametrize("dtype", BITS)
-@pytest.mark.parametrize("memory", [1 << 10, 1 << 30])
+@pytest.mark.parametrize("memory", [1 << 10, 600_000, 1 << 30])  # made anew, kept in chunks, kept as a whole
 def test_cpu_absorbs_potentials(dtype: type, memory: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As soon as scalings grow a little, with the kernel kept or made anew: the costs stay the same."""
+    """As soon as scalings grow a little; the costs stay the same."""
     from ptg.kernels.cpu import sinkhorn, sinkhorn_solve
 
     case = make_case([40, 600], 5, seed=6)
@@ -352,7 +363,7 @@ def test_cpu_absorbs_potentials(dtype: type, memory: int, monkeypatch: pytest.Mo
     absorb = sinkhorn_solve.absorb
     monkeypatch.setattr(sinkhorn_solve, "absorb", lambda iterate: (calls.append(1), absorb(iterate)))
     monkeypatch.setattr(sinkhorn, "_RANGES", {np.dtype(dtype): (0.5, 5.0)})
-    found = transport("cpu", cells, case.offsets, *pair, epsilon=epsilon, memory=memory)
+    found = transport("cpu", cells, case.offsets, *pair, epsilon=epsilon, memory=memory, n_threads=4)
     assert calls
     assert found.converged.all()
     np.testing.assert_allclose(found.cost, plain.cost, rtol=1e-6 if dtype == np.float32 else 1e-12)

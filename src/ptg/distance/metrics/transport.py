@@ -162,7 +162,7 @@ class Wasserstein(_TransportMetric):
 @register(
     MetricRecord(
         name="sinkhorn_divergence",
-        formula="OT(X, Y) - (OT(X, X) + OT(Y, Y)) / 2, OT being `wasserstein`, all three with the epsilon of (X, Y)",
+        formula="W(X, Y) - (W(X, X) + W(Y, Y)) / 2, W being `wasserstein`, all three with the epsilon of (X, Y)",
         source="10.48550/arXiv.1810.08278",
         needs="cells",
         nonnegative=False,

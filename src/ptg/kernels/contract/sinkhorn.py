@@ -129,7 +129,7 @@ class SinkhornKernels(Protocol):
             A pair is finished when its `marginal_error` is not above this.
         max_iter
             Largest number of iterations, at least 1. An iteration updates the potentials of both groups once; one that
-            was taken back counts too.
+            was taken back, or done again after potentials were absorbed, counts too.
         relaxation
             Over-relaxation of the iteration, between 0 and 2 without the ends: with T(g) the potential that a plain
             iteration makes of g, ``g + relaxation (T(g) - g)``. 1 is plain Sinkhorn. Above 1 a step is tried, and taken

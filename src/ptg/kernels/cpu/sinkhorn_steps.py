@@ -129,7 +129,7 @@ def make_iterate(p, q, row_mass, column_mass):  # type: ignore[no-untyped-def]
     _copy(scaled, column_mass)
     numbers = np.empty(7)
     set_all(numbers, 0.0)
-    numbers[DUAL] = -np.inf
+    numbers[DUAL], numbers[ERROR] = -np.inf, 2.0
     return Iterate(
         p,
         q,
@@ -170,10 +170,11 @@ def step(iterate, rules):  # type: ignore[no-untyped-def]
     """Judge the potential after a pass over the kernel and set the next one; return what to do."""
     numbers = iterate.numbers
     dual, rounding, largest = _dual(iterate)
-    if largest > rules.absorb:
-        return ABSORB
     numbers[_N_ITERATIONS] += 1.0
     is_last = numbers[_N_ITERATIONS] >= rules.max_iter
+    if largest > rules.absorb:  # counts, so that it ends where exponents are too large for their type
+        numbers[DUAL] = max(numbers[DUAL], dual)
+        return DONE if is_last else ABSORB
     if numbers[_HAS_FALLBACK] != 0.0 and not dual >= numbers[_BOUND] - rounding:
         _copy(iterate.potential, iterate.fallback)
         numbers[_HAS_FALLBACK] = numbers[_HAS_PREVIOUS] = numbers[_N_CHANGES] = 0.0
