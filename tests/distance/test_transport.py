@@ -124,6 +124,23 @@ def test_unfinished_pairs_are_listed_in_one_warning() -> None:
     np.testing.assert_allclose(found, converged, rtol=0.2)
 
 
+@pytest.mark.parametrize("max_iter", [2000, 2])
+def test_permutations_that_are_not_finished_are_counted(max_iter: int) -> None:
+    adata = groups_of([20, 15])
+    test = ptg.DistanceTest("wasserstein", n_perms=20, obsm_key="X_pca", max_iter=max_iter)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        table = test(adata, "group", "g0")
+    assert np.isfinite(table["distance"]).all()
+    texts = [str(warning.message) for warning in caught]
+    if max_iter == 2000:
+        assert texts == []
+    else:
+        observed, permuted = texts
+        assert "g0 and g1" in observed
+        assert "of 21 wasserstein value(s) for permuted labels have not converged" in permuted
+
+
 def test_divergence_of_equal_samples_is_zero() -> None:
     x, _ = two_groups()
     rng = np.random.default_rng(0)

@@ -111,3 +111,14 @@ def _warn_of_unconverged(metric: Metric) -> None:
         f"{len(pairs)} {metric.record.name} value(s) have not converged: those of {listed(pairs)}. They are what the "
         "last iteration gave. Raise max_iter or tol; the attribute `diagnostics` has the marginal errors."
     )
+
+
+def warn_of_unfinished_permutations(metric: Metric, reports: list[SolverReport]) -> None:
+    """Warn if distances for permuted labels have not converged, whose groups have no names."""
+    unfinished = sum(int(np.count_nonzero(~report.converged)) for report in reports)
+    if unfinished:
+        total = sum(len(report.converged) for report in reports)
+        warn(
+            f"{unfinished} of {total} {metric.record.name} value(s) for permuted labels have not converged. They are "
+            "what the last iteration gave. Raise max_iter or tol."
+        )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
+from ptg.distance.diagnostics import warn_of_unfinished_permutations
 from ptg.distance.relabel import BYTES_PER_DRAW, Pools
 from ptg.distance.resampling import resampling_keys
 
@@ -56,13 +57,14 @@ def permutation_null(
     sample = sample.on_device(run)
     names = [f"{sample.names[x]}\x1f{sample.names[y]}" for x, y in zip(*pairs, strict=True)]
     pools = Pools(*pairs, resampling_keys(names, random_state))
-    found = np.empty((3, len(pools)))
+    found, n_before = np.empty((3, len(pools))), len(run.reports)
     for some, n_draws in _pieces(sample, pools, 1 + n_perms, run.resources.memory // 4):
         values = np.empty((some.stop - some.start, 1 + n_perms))
         for start in range(0, 1 + n_perms, n_draws):
             draws = range(start, min(start + n_draws, 1 + n_perms))
             values[:, draws.start : draws.stop] = metric.permuted_values(sample, pools[some], draws, run=run)
         found[:, some] = _summary(values, _ROUNDING[np.dtype(sample.cells.dtype)])
+    warn_of_unfinished_permutations(metric, run.reports[n_before:])
     return NullSummary(*found)
 
 
