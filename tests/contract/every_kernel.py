@@ -220,6 +220,11 @@ def mixture_cases() -> Iterator[Case]:
         found = histograms(kernels, resources)
         return kernels.mixture.fit_mixture(found, max_iter=90, tol=1e-4, resources=resources)
 
+    def fitted(kernels: Backend, resources: Resources) -> Any:
+        found = fit(kernels, resources)._asdict()
+        del found["n_iterations"]  # the backend's own
+        return tuple(found.values())
+
     def thresholds(kernels: Backend, resources: Resources) -> Any:
         largest = histograms(kernels, resources).max_counts
         return kernels.mixture.mixture_thresholds(
@@ -231,7 +236,7 @@ def mixture_cases() -> Iterator[Case]:
         return kernels.mixture.assign_above(*arrays, wanted, resources=resources)
 
     yield Case("mixture.count_histograms", "float32", histograms)
-    yield Case("mixture.fit_mixture", "six guides", fit, 1e-6)
+    yield Case("mixture.fit_mixture", "six guides", fitted, 1e-6)
     yield Case("mixture.mixture_thresholds", "six guides", thresholds)
     yield Case("mixture.assign_above", "float32", above)
     yield Case(
