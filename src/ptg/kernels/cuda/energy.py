@@ -1,7 +1,7 @@
 """Sums of cell-to-cell distances between groups, on GPUs: see `ptg.kernels.contract.energy`.
 
-float32 cells of up to 64 columns go through tensor cores of Hopper cards (`energy_fragments`); everything else goes
-through tiles of cuBLAS products (`energy_tiles`).
+float32 cells of up to 128 columns go through tensor cores from sm_80 on (`energy_fragments`); everything else goes through
+tiles of cuBLAS products (`energy_tiles`).
 """
 
 from __future__ import annotations
@@ -38,11 +38,10 @@ def pair_sums(
     n_groups = len(offsets) - 1
     with cp.cuda.Device(resources.devices[0]):
         left, right = cp.asarray(left, dtype=np.int64), cp.asarray(right, dtype=np.int64)
-        low, high = cp.minimum(left, right), cp.maximum(left, right)
-        if offsets[-1] == 0:
-            return cp.zeros(low.shape if weights is None else (len(weights), len(low)))
-        if weights is None and fits_fragments(cells, resources.devices):
-            return fragment_sums(cells, offsets, (low, high), resources=resources)
-        keys, position = cp.unique(low * n_groups + high, return_inverse=True)
+        if offsets[-1] == 0 or not len(left):
+            return cp.zeros(left.shape if weights is None else (len(weights), len(left)))
+        if fits_fragments(cells, weights, resources.devices):
+            return fragment_sums(cells, offsets, (left, right), weights=weights, resources=resources)
+        keys, position = cp.unique(cp.minimum(left, right) * n_groups + cp.maximum(left, right), return_inverse=True)
         sums = tile_sums(cells, offsets, keys.get(), weights=weights, resources=resources)
         return cp.asarray(sums)[..., position]

@@ -1,157 +1,185 @@
 // Sums of Euclidean distances between groups of cells, float32 accuracy, on the tensor cores of sm_90a.
 //
-//   S[a, b] = sum_{i in a, j in b} sqrt(|x_i|^2 + |x_j|^2 - 2 x_i.x_j)
+//   S[a, b] = sum_{i in a, j in b} sqrt(d2(i, j)), d2 from one product (energy_common.cuh)
 //
-// Layout. Rows are sorted by group, each group padded to a multiple of 16 rows, so that every 16 x 8 fragment belongs to
-// one pair of groups. A row is 64 values, each the sum of two halves (22 bits); hi.hi + hi.lo + lo.hi are accumulated in
-// float32 by wgmma m64n128k16, the small products first.
-// Thread map. A block of two warpgroups holds 128 rows in shared memory, 64 a warpgroup; columns stream through two
-// stages of 128 by cp.async, both operands in the 128-byte swizzle. Two blocks share a multiprocessor: one multiplies
-// while the other takes square roots. Sums are float32 within 128 columns, then float64; a warp reduces
-// them where a column group ends and writes one partial sum per (16 rows, column group): no atomics, fixed order.
-// Measured on an H200, 310,000 cells in 2,058 groups, 50 of 64 columns used, pairs/s:
-//   mma.sync m16n8k16, 32 rows a warp                     8.9e11
-//   wgmma m64n64k16, rows in registers                    1.13e12  (more rows a block, more stages: the same)
-//   this: m64n128k16, rows in shared memory               1.26e12  (1.86e12 without the square roots)
+// Thread map. A block holds 64 rows for each of its warpgroups in shared memory; tiles of columns, aligned to COLUMNS,
+// stream past by bulk copies that one more warp issues, STAGES deep. A warpgroup multiplies a tile with wgmma and sums the
+// roots of its accumulators; named barriers hand the tensor cores from warpgroup to warpgroup, so that one multiplies
+// while the others take roots: without them all multiply, then all take roots.
+// Sums. A thread adds its roots in float32 within a tile, then in float64. Where a group of columns ends, its 32 sums wait
+// in shared memory until the accumulators are free, and a warp adds them: one partial sum per (16 rows, group of columns),
+// in fixed order, without atomics, the same whatever the task. A thread that sees a distance too small for the product
+// leaves out its 8 of that fragment and computes them from the cells afterwards.
 #include "energy_common.cuh"
+#include "energy_wgmma.cuh"
 
-#define WIDTH 64  // values in a row: one swizzled line of 128 bytes
-#ifndef STEPS
-#define STEPS 4   // of 16 values that are not all padding
+#ifndef WARPGROUPS
+#define WARPGROUPS 4
 #endif
+#ifndef COLUMNS
 #define COLUMNS 128
-#define ROWS 128
-#define THREADS 256
-#define LINES (COLUMNS * 128)  // bytes of one half of a tile
+#endif
+#ifndef STAGES
+#define STAGES 4
+#endif
+#ifndef ORDER
+#define ORDER 1  // 0: warpgroups multiply when they like; 1: in turn, by issue; 2: in turn, by completion
+#endif
 
-__device__ __forceinline__ u64 descriptor(u32 shared) {
-  return (u64)((shared & 0x3FFFF) >> 4) | ((u64)1 << 16) | ((u64)64 << 32) | ((u64)1 << 62);
+#define ROWS (64 * WARPGROUPS)
+#define WARPS (4 * WARPGROUPS)
+#define THREADS (32 * WARPS + 32)
+#define FRAGMENTS (COLUMNS / FRAGMENT)
+#define ROW_BYTES (ROWS / 8 * BLOCK_BYTES)
+#define STAGE_BYTES (COLUMNS / 8 * BLOCK_BYTES)
+
+// Add the roots of 8 squared distances, by row, where `counts`; or where one is below the bound mark the fragment and add
+// none. Padding is never below the bound.
+template <typename Counts>
+__device__ __forceinline__ void add_roots(const float* d, float bound, u32 fragment, Counts counts, float (&sum)[2],
+                                          u32& close) {
+  const float nearest = fminf(fminf(fminf(d[0], d[1]), fminf(d[2], d[3])), fminf(fminf(d[4], d[5]), fminf(d[6], d[7])));
+  const bool is_close = nearest < bound;
+  close |= is_close ? fragment : 0;
+  float r[8];
+#pragma unroll
+  for (int q = 0; q < 8; ++q) r[q] = counts(q) ? root(d[q]) : 0.f;
+  const float above = (r[0] + r[1]) + (r[4] + r[5]), below = (r[2] + r[3]) + (r[6] + r[7]);
+  sum[0] += is_close ? 0.f : above;
+  sum[1] += is_close ? 0.f : below;
 }
 
-__device__ __forceinline__ void wgmma(float (&d)[64], u64 a, u64 b, int accumulate) {
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 "
-      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15,"
-      " %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31,"
-      " %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47,"
-      " %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}"
-      ", %64, %65, p, 1, 1, 0, 0;\n}\n"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]),
-        "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]),
-        "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]),
-        "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31]),
-        "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35]), "+f"(d[36]), "+f"(d[37]), "+f"(d[38]), "+f"(d[39]),
-        "+f"(d[40]), "+f"(d[41]), "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]), "+f"(d[47]),
-        "+f"(d[48]), "+f"(d[49]), "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]),
-        "+f"(d[56]), "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]), "+f"(d[63])
-      : "l"(a), "l"(b), "r"(accumulate));
-}
-
-// Place 128 rows, from `first` on, into the swizzled lines at `shared`: hi, then lo.
-__device__ __forceinline__ void load_rows(u32 shared, const u16* hi, const u16* lo, int first, int n_rows) {
-  for (int t = threadIdx.x; t < COLUMNS * 8; t += THREADS) {
-    const int c = t >> 3, k = t & 7;
-    const i64 from = (i64)min(first + c, n_rows - 1) * WIDTH + k * 8;
-    const u32 to = shared + (u32)(c * 128 + ((k ^ (c & 7)) << 4));
-    copy16(to, hi + from);
-    copy16(to + LINES, lo + from);
-  }
-}
-
-extern "C" __global__ void __launch_bounds__(THREADS, 2)
-pair_sums(const u16* __restrict__ hi, const u16* __restrict__ lo, const float* __restrict__ norm,
-          const int* __restrict__ fragment_group, const int* __restrict__ padded_offsets,
-          const Task* __restrict__ tasks, double* __restrict__ partial, int n_rows) {
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
+pair_sums(const unsigned char* __restrict__ left, const unsigned char* __restrict__ right,
+          const RowsInfo* __restrict__ info, const float* __restrict__ norms, const int* __restrict__ fragment_group,
+          const int* __restrict__ padded_offsets, const int* __restrict__ shifts, const Task* __restrict__ tasks,
+          const float* __restrict__ cells, int n_columns, const CellsInfo* __restrict__ about,
+          double* __restrict__ partial) {
   extern __shared__ __align__(1024) unsigned char shared[];
-  const u32 unaligned = static_cast<u32>(__cvta_generic_to_shared(shared));
-  const u32 columns_at = (unaligned + 1023u) & ~1023u;  // [2 stages][hi, lo][COLUMNS lines]
-  const u32 rows_at = columns_at + 4 * LINES;           // [hi, lo][ROWS lines]
-  float* column_norm = reinterpret_cast<float*>(shared + (columns_at - unaligned) + 6 * LINES);  // [2][COLUMNS]
+  unsigned char* stages = shared + ROW_BYTES;
+  double* ended = reinterpret_cast<double*>(stages + STAGES * STAGE_BYTES);  // [WARPS][FRAGMENTS][32]
+  Barrier* full = reinterpret_cast<Barrier*>(ended + WARPS * FRAGMENTS * 32);
+  Barrier* empty = full + STAGES;
+  Barrier* rows_there = empty + STAGES;
 
   const Task task = tasks[blockIdx.x];
-  const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
-  const int first_row = task.tile * ROWS + warp * 16;
-  const int row = first_row + (lane >> 2);  // and row + 8
-  const int row_group = first_row < n_rows ? fragment_group[first_row >> 4] : -1;
-  const float row_norm[2] = {row < n_rows ? norm[row] : -INFINITE, row + 8 < n_rows ? norm[row + 8] : -INFINITE};
-  const int begin = padded_offsets[task.group_begin], end = padded_offsets[task.group_end];
-
-  auto load = [&](int stage, int column) {
-    load_rows(columns_at + stage * 2 * LINES, hi, lo, column, n_rows);
-    if (threadIdx.x < COLUMNS) {
-      const int j = column + threadIdx.x;
-      column_norm[stage * COLUMNS + threadIdx.x] = j < end ? norm[j] : -INFINITE;
+  const int begin = padded_offsets[task.group_begin] / FRAGMENT, end = padded_offsets[task.group_end] / FRAGMENT;
+  const int first_tile = begin / FRAGMENTS, last_tile = (end - 1) / FRAGMENTS;
+  const int warp = __shfl_sync(0xffffffffu, threadIdx.x >> 5, 0), lane = threadIdx.x & 31;  // known to be uniform
+  if (threadIdx.x == 0) {
+    for (int s = 0; s < STAGES; ++s) {
+      init_barrier(full + s, 1);
+      init_barrier(empty + s, WARPS);
     }
-    asm volatile("cp.async.commit_group;");
-  };
+    init_barrier(rows_there, 1);
+    publish_barriers();
+  }
+  __syncthreads();
+
+  if (warp == WARPS) {
+    if (lane == 0) {
+      copy_bulk(shared, left + (i64)task.tile * ROW_BYTES, ROW_BYTES, rows_there);
+      for (int tile = first_tile, k = 0; tile <= last_tile; ++tile, ++k) {
+        const int stage = k % STAGES;
+        if (k >= STAGES) wait(empty + stage, (k / STAGES - 1) & 1);
+        copy_bulk(stages + stage * STAGE_BYTES, right + (i64)tile * STAGE_BYTES, STAGE_BYTES, full + stage);
+      }
+    }
+    return;
+  }
+
+  const int group_of_warps = warp >> 2;
+  const int row_fragment = task.tile * (ROWS / FRAGMENT) + warp;
+  const int row = row_fragment * FRAGMENT + (lane >> 2);  // and row + 8
+  const int n_valid = (int)(info[row_fragment >> 3].valid >> (8 * (row_fragment & 7))) & 255;
+  const float mask[2] = {(lane >> 2) < n_valid ? 1.f : 0.f, (lane >> 2) + 8 < n_valid ? 1.f : 0.f};
+  const float row_bound = CLOSENESS * fmaxf(norms[row], norms[row + 8]);
+  const u32 left_at = shared_address(shared) + group_of_warps * 8 * BLOCK_BYTES;
+  double* mine = ended + warp * FRAGMENTS * 32 + lane;
+  const int n_groups = task.group_end - task.group_begin;
+  double* out = partial + task.slot + (i64)warp * n_groups;
+  const int next_turn = 1 + (group_of_warps + 1) % WARPGROUPS;
 
   double total = 0.0;
-  int group = task.group_begin, group_end = padded_offsets[group + 1];
-  auto flush = [&]() {
-    const double sum = warp_sum(total);
-    if (lane == 0) partial[task.slot + (i64)warp * (task.group_end - task.group_begin) + (group - task.group_begin)] = sum;
-    total = 0.0;
-  };
-
-  load_rows(rows_at, hi, lo, task.tile * ROWS, n_rows);
-  load(0, begin);
-  const u32 a_at = rows_at + (warp >> 2) * 64 * 128;
-  int stage = 0;
-  for (int column = begin; column < end; column += COLUMNS, stage ^= 1) {
-    asm volatile("cp.async.wait_group 0;");
-    asm volatile("fence.proxy.async;" ::: "memory");
-    __syncthreads();  // and every thread has left the other stage behind
-    if (column + COLUMNS < end) load(stage ^ 1, column + COLUMNS);
-
-    float acc[64];
-    const u32 b_at = columns_at + stage * 2 * LINES;
-    asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+  int group = task.group_begin;
+  if (ORDER && group_of_warps == WARPGROUPS - 1) arrive_named(1, 256);
+  wait(rows_there, 0);
+  for (int tile = first_tile, k = 0; tile <= last_tile; ++tile, ++k) {
+    const int stage = k % STAGES;
+    wait(full + stage, (k / STAGES) & 1);
+    if (ORDER) sync_named(1 + group_of_warps, 256);
+    float acc[COLUMNS / 2];
+    const u32 right_at = shared_address(stages) + stage * STAGE_BYTES;
+    begin_products();
 #pragma unroll
-    for (int k = 0; k < STEPS; ++k) {
-      wgmma(acc, descriptor(a_at + LINES + k * 32), descriptor(b_at + k * 32), k > 0);
-      wgmma(acc, descriptor(a_at + k * 32), descriptor(b_at + LINES + k * 32), 1);
+    for (int s = 0; s < STEPS; ++s)
+      multiply(acc, operand(left_at, LEFT_FIRST(s) * 128, LEFT_DISTANCE(s) * 128, BLOCK_BYTES),
+               operand(right_at, RIGHT_FIRST(s) * 128, RIGHT_DISTANCE(s) * 128, BLOCK_BYTES), s > 0);
+    end_products();
+    const bool hand_on = ORDER && (tile < last_tile || group_of_warps < WARPGROUPS - 1);
+    if (ORDER == 1 && hand_on) arrive_named(next_turn, 256);
+
+    // While the product is under way: which fragments end a group, are partly padding, or belong to another task.
+    u64 valid[COLUMNS / 128];
+    u32 ends = 0;
+    float bound = 0.f;
+#pragma unroll
+    for (int h = 0; h < COLUMNS / 128; ++h) {
+      const RowsInfo columns = info[tile * (COLUMNS / 128) + h];
+      valid[h] = columns.valid;
+      ends |= columns.last << (8 * h);
+      bound = fmaxf(bound, columns.largest);
     }
-#pragma unroll
-    for (int k = 0; k < STEPS; ++k) wgmma(acc, descriptor(a_at + k * 32), descriptor(b_at + k * 32), 1);
-    asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
-    asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
+    bound = fmaf(CLOSENESS, bound, row_bound);
+    const int from = max(begin - tile * FRAGMENTS, 0), to = min(end - tile * FRAGMENTS, FRAGMENTS);
+    const u32 inside = ((1u << to) - 1) & ~((1u << from) - 1);
+    const u32 special = ends | ~inside;  // padding is at the end of a group
+    ends &= inside;
 
-    float sum = 0.f;
+    wait_products();
+    if (lane == 0) arrive(empty + stage);
+    if (ORDER == 2 && hand_on) arrive_named(next_turn, 256);
+
+    float sum[2] = {0.f, 0.f};
+    u32 close = 0;
 #pragma unroll
-    for (int j = 0; j < COLUMNS / 8; ++j) {
-      const int c = column + j * 8;
-      if ((j & 1) == 0 && c >= group_end) {  // groups end at multiples of 16
-        if (c >= end) break;
-        total += sum;
-        sum = 0.f;
-        do {
-          flush();
-          ++group;
-          group_end = padded_offsets[group + 1];
-        } while (c >= group_end);
-      }
-      const float2 norms = *reinterpret_cast<const float2*>(column_norm + stage * COLUMNS + j * 8 + (lane & 3) * 2);
-      float d[4];
-#pragma unroll
-      for (int q = 0; q < 4; ++q) d[q] = fmaf(-2.f, acc[j * 4 + q], row_norm[q >> 1] + ((q & 1) ? norms.y : norms.x));
-      const float nearest = fminf(fminf(d[0], d[1]), fminf(d[2], d[3]));
-      // Rarely true: the cell itself, a near duplicate, or padding.
-      if (nearest <= CLOSENESS * (fmaxf(row_norm[0], row_norm[1]) + fmaxf(norms.x, norms.y))) {
-        const int b = c + (lane & 3) * 2;
-#pragma unroll
-        for (int q = 0; q < 4; ++q) {
-          const float both = row_norm[q >> 1] + ((q & 1) ? norms.y : norms.x);
-          const i64 i = row + (q >> 1) * 8, jj = b + (q & 1);
-          if (d[q] <= CLOSENESS * both && both > -INFINITE) {
-            const float distance = i == jj ? 0.f : close_distance(hi, lo, i, jj, WIDTH);
-            d[q] = distance * distance;
-          }
+    for (int f = 0; f < FRAGMENTS; ++f) {
+      if (!(special & (1u << f))) {
+        add_roots(acc + 8 * f, bound, 1u << f, [](int) { return true; }, sum, close);
+      } else if (inside & (1u << f)) {
+        const int n = (int)(valid[f / 8] >> (8 * (f % 8))) & 255;
+        add_roots(acc + 8 * f, bound, 1u << f, [&](int q) { return 2 * (lane & 3) + (q & 1) + 8 * (q >> 2) < n; }, sum, close);
+        if (ends & (1u << f)) {
+          mine[f * 32] = total + (double)fmaf(mask[1], sum[1], mask[0] * sum[0]);
+          total = 0.0;
+          sum[0] = sum[1] = 0.f;
         }
       }
-      sum += (root(fmaxf(d[0], 0.f)) + root(fmaxf(d[1], 0.f))) + (root(fmaxf(d[2], 0.f)) + root(fmaxf(d[3], 0.f)));
     }
-    total += sum;
+    total += (double)fmaf(mask[1], sum[1], mask[0] * sum[0]);
+
+    double extra = 0.0;
+    const u32 any_close = __reduce_or_sync(0xffffffffu, close);
+#pragma unroll 1
+    for (u32 todo = ends | any_close; todo; todo &= todo - 1) {
+      const int f = __ffs(todo) - 1;
+      if ((close >> f) & 1) {
+        const int fragment = tile * FRAGMENTS + f;
+        const int n = (int)(info[fragment >> 3].valid >> (8 * (fragment & 7))) & 255;
+        float v[8];
+        exact_distances(cells, n_columns, about,
+                        (i64)row_fragment * FRAGMENT + (n_valid ? shifts[fragment_group[row_fragment]] : 0), lane >> 2,
+                        n_valid, (i64)fragment * FRAGMENT + shifts[group], 2 * (lane & 3), n, v);
+        for (int q = 0; q < 8; ++q)
+          if (2 * (lane & 3) + (q & 1) + 8 * (q >> 2) < n) extra += (double)(mask[(q >> 1) & 1] * v[q]);
+      }
+      if ((ends >> f) & 1) {
+        const double of_group = warp_sum(mine[f * 32] + extra);
+        extra = 0.0;
+        if (lane == 0) out[group - task.group_begin] = of_group;
+        ++group;
+      }
+    }
+    total += extra;
   }
-  flush();
 }
