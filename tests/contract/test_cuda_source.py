@@ -18,8 +18,8 @@ if os.environ.get("PTG_REQUIRE_NVRTC") != "1":
 
 FOLDER = Path(ptg.kernels.__file__).parent / "cuda"
 ARCHITECTURES = ["sm_75", "sm_80", "sm_90", "sm_120"]
-#: Sources with instructions of one architecture alone.
-SPECIAL = {"energy_wgmma.cu": ["sm_90a"]}
+#: Sources with instructions that some architectures lack.
+SPECIAL = {"energy_wgmma.cu": ["sm_90a"], "energy_mma.cu": ["sm_80", "sm_90", "sm_120"]}
 
 
 #: Other types and layouts than those that a source has by default.
@@ -30,6 +30,10 @@ VARIANTS = [
     ("matrices.cu", ("-DValue=double", "-DIndex=long long")),
     ("signature_blocks.cu", ("-DDENSE", "-DValue=double")),
     ("signature_blocks.cu", ("-DValue=double", "-DIndex=long long")),
+    ("energy_mma.cu", ("-DDRAWS=128",)),
+    ("energy_mma.cu", ("-DWARP_FRAGMENTS=2", "-DSTAGES=3", "-DBLOCKS=2")),
+    ("energy_mma.cu", ("-DEIGHTS=16", "-DREST=2", "-DDRAWS=128", "-DCOLUMNS=32")),
+    ("energy_prepare.cu", ("-DEIGHTS=0", "-DREST=4", "-DWeight=bool")),
     ("moments.cu", ("-DDENSE", "-DValue=double", "-DDRAWS=8", "-DWeight=unsigned short")),
     ("moments.cu", ("-DValue=double", "-DIndex=long long", "-DWeight=bool")),
     ("neighbor_means.cu", ("-DDENSE", "-DOut=double")),

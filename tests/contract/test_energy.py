@@ -39,6 +39,7 @@ CASES = {
     "one cell each": make_case(list(range(40)), 5),
     "two cells, one column": make_case([0, 1, 2], 1),
     "sparse, several panels": make_case([0, 30, 31, 90], 1200, density=0.05),
+    "large group first": make_case([0, 2100, 2103, 2200], 3),
     "offset 1e4": make_case([0, 40, 100], 6, offset=1e4),
     "duplicates": with_duplicates(),
     "all the same": Case(np.full((30, 4), 0.1), np.array([0, 10, 30])),
@@ -131,6 +132,40 @@ def test_weighted_pair_sums(backend: str, dtype: type, layout: str, name: str, n
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("largest", [1, 2048, 60_000])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int64, np.float64])
+def test_weights_of_any_size_and_type(backend: str, largest: int, dtype: type) -> None:
+    case = CASES["ragged"]
+    left, right = all_pairs(len(case.offsets) - 1)
+    weights = (
+        np.random.default_rng(7)
+        .integers(
+            0,
+            min(largest, np.iinfo(np.uint8).max if dtype == np.uint8 else largest),
+            (3, case.offsets[-1]),
+            endpoint=True,
+        )
+        .astype(dtype)
+    )
+    cells = in_layout(case.cells, "dense", np.float32)
+    found = pair_sums(backend, cells, case.offsets, left, right, weights=weights)
+    expected = slow_sums("ragged", np.float32, left, right, weights)
+    np.testing.assert_allclose(found, expected, **tolerance(np.float32, expected))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_group_much_larger_than_the_others(backend: str, weighted: bool) -> None:
+    case = CASES["large group first"]
+    left, right = all_pairs(len(case.offsets) - 1)
+    weights = np.random.default_rng(8).integers(0, 3, (2, case.offsets[-1])).astype(np.uint16) if weighted else None
+    cells = in_layout(case.cells, "dense", np.float32)
+    found = pair_sums(backend, cells, case.offsets, left, right, weights=weights)
+    expected = slow_sums("large group first", np.float32, left, right, weights)
+    np.testing.assert_allclose(found, expected if weighted else expected[0], **tolerance(np.float32, expected))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("layout", ["dense", "csr"])
 @pytest.mark.parametrize("n_columns", [9, 700])
 def test_same_bits_for_any_threads_and_memory(backend: str, layout: str, n_columns: int) -> None:
@@ -219,7 +254,7 @@ def test_the_same_bits_ten_times(backend: str, dtype: type, weighted: bool) -> N
 
 @pytest.mark.parametrize("other", BACKENDS[1:])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("n_columns", [5, 50, 64, 65, 700])
+@pytest.mark.parametrize("n_columns", [5, 8, 15, 50, 64, 65, 128, 129, 700])
 def test_backends_agree(other: str, dtype: type, n_columns: int) -> None:
     case = make_case([0, 40, 41, 700, 1300], n_columns)
     left, right = all_pairs(4)

@@ -1,7 +1,7 @@
 """Sums of cell-to-cell distances between groups, on GPUs: see `ptg.kernels.contract.energy`.
 
-float32 cells of up to 128 columns go through tensor cores from sm_80 on (`energy_fragments`); everything else goes through
-tiles of cuBLAS products (`energy_tiles`).
+float32 cells of up to 128 columns go through tensor cores from sm_80 on (`energy_fragments`); everything else goes
+through tiles of cuBLAS products (`energy_tiles`).
 """
 
 from __future__ import annotations

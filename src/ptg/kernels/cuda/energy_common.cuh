@@ -18,6 +18,11 @@ typedef long long i64;
 
 #include "energy_tensor.cuh"
 
+#ifndef EIGHTS
+#define EIGHTS 6  // and 2 columns more: 50
+#define REST 2
+#endif
+
 #define FRAGMENT 16
 #define CHUNKS (2 * EIGHTS + REST)
 #define BLOCK_BYTES (CHUNKS * 128)

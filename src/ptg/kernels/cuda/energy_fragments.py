@@ -1,4 +1,9 @@
-"""Energy sums on tensor cores: float32 cells in fragments of half-precision pairs (`energy_wgmma.cu`, `energy_mma.cu`)."""
+"""Energy sums on tensor cores: float32 cells as pairs of halves.
+
+`energy_common.cuh` says how rows are laid out. `energy_wgmma.cu` is for Hopper cards, `energy_mma.cu` for all from
+sm_80 on and for resampling weights. Each takes a plan of (tile of rows, run of groups of columns) and leaves one
+partial sum per 16 rows and group of columns; these are added in fixed order.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,7 @@ import numpy as np
 
 from ptg.kernels.cuda.devices import on_devices
 from ptg.kernels.cuda.energy_plan import FRAGMENT, Batch, Layout, Plan
+from ptg.kernels.cuda.memory import with_fitting_size
 from ptg.kernels.cuda.source import architecture_kernel, capability, kernel, type_options
 from ptg.kernels.cuda.transfer import to_device
 
@@ -118,7 +124,7 @@ def fits_fragments(cells: Any, weights: Any, devices: tuple[int, ...]) -> bool:
         with cp.cuda.Device(device):
             if capability() < 80:
                 return False
-    return weights is None or (weights.dtype.kind in "bu" and (weights.dtype.itemsize == 1 or _small(weights)))
+    return weights is None or (weights.dtype.kind in "bui" and (weights.dtype.itemsize == 1 or _small(weights)))
 
 
 def _small(weights: Any) -> bool:
@@ -189,7 +195,7 @@ class _Cells:
         n_at_once = 1 if weights is None else _DRAWS
         partial = cp.empty(batch.n_partial * n_at_once, dtype=np.float64)
         if len(batch.tasks):
-            arguments = (
+            arguments: tuple[Any, ...] = (
                 self.left,
                 self.right,
                 self.info,
@@ -239,35 +245,14 @@ def fragment_sums(
 
     The result is on that device; its bits do not depend on the number of devices or on memory.
     """
-    layout = Layout.of_groups(offsets)
-    n_at_once = 1 if weights is None else _DRAWS
-    variant = variant or _choose(cells.shape[1], weights is not None, resources.devices)
-    plan = Plan.of_pairs(
-        layout,
-        *pairs,
-        tile_rows=variant.tile_rows,
-        n_at_once=resources.memory // 4 // (8 * n_at_once),
-        n_devices=len(resources.devices),
+    n_together = 1 if weights is None else _DRAWS
+    chosen = variant or _choose(cells.shape[1], weights is not None, resources.devices)
+    return with_fitting_size(
+        lambda n_partial: _Sums(cells, offsets, pairs, chosen, (n_partial, resources)).sums(weights),
+        max(resources.memory // 4 // (8 * n_together), 1),
+        smallest=1 << 16,
+        what="partial sums at a time",
     )
-    n_passes = 1 if weights is None else -(-len(weights) // _DRAWS)
-    resources.progress.start(float(plan.work.sum()) * n_passes)
-    split = on_devices(lambda _: _Cells(cells, layout, resources), [None] * len(resources.devices), resources.devices)
-    if weights is None:
-        sums = cp.zeros(len(pairs[0]), dtype=np.float64)
-        _add_batches(plan, split, variant, [None] * len(split), sums, resources)
-        return sums / split[0].about[:8].view(np.float64)
-    out = cp.empty((len(weights), len(pairs[0])), dtype=np.float64)
-    for start in range(0, len(weights), _DRAWS):
-        some = weights[start : start + _DRAWS]
-        halves = on_devices(
-            lambda device_cells, some=some: device_cells.split_weights(to_device(some, resources)),
-            split,
-            resources.devices,
-        )
-        sums = cp.zeros((len(pairs[0]), _DRAWS), dtype=np.float64)
-        _add_batches(plan, split, variant, [h for h, _ in halves], sums, resources)
-        _finish(plan, split[0], sums, halves[0][1], out[start : start + _DRAWS])
-    return out
 
 
 def _choose(n_columns: int, weighted: bool, devices: tuple[int, ...]) -> Variant:
@@ -281,33 +266,89 @@ def _choose(n_columns: int, weighted: bool, devices: tuple[int, ...]) -> Variant
     return wgmma_variant(n_columns) if hopper else mma_variant(n_columns)
 
 
-def _add_batches(
-    plan: Plan, split: list[_Cells], variant: Variant, weights: list[Any], sums: Any, resources: Resources
-) -> None:
-    """Compute the batches, as many at a time as there are devices, and add them in their order."""
-    n_devices = len(split)
-    for start in range(0, len(plan.batches), n_devices):
-        some = plan.batches[start : start + n_devices]
-        partials = on_devices(
-            lambda share: share[0].launch(variant, *share[1:]),
-            [(split[k], batch, weights[k]) for k, batch in enumerate(some)],
-            resources.devices[: len(some)],
+class _Sums:
+    """The batches of a plan on some devices, and their sums on the first of them."""
+
+    def __init__(
+        self,
+        cells: Any,
+        offsets: NDArray[np.int64],
+        pairs: tuple[Any, Any],
+        variant: Variant,
+        limits: tuple[int, Resources],
+    ) -> None:
+        n_partial, self._resources = limits
+        self._devices = self._resources.devices
+        self._variant = variant
+        layout = Layout.of_groups(offsets)
+        self._plan = Plan.of_pairs(
+            layout, *pairs, tile_rows=variant.tile_rows, n_at_once=n_partial, n_devices=len(self._devices)
         )
-        for batch, partial in zip(some, partials, strict=True):
-            _add(plan, split[0], batch, cp.asarray(partial), sums)
-        resources.progress.advance(float(plan.work[start : start + n_devices].sum()))
+        self._cells = on_devices(
+            lambda _: _Cells(cells, layout, self._resources), [None] * len(self._devices), self._devices
+        )
+        self._n_pairs = len(pairs[0])
+
+    def sums(self, weights: Any) -> Any:
+        """(n_pairs,) or, with weights, (n_draws, n_pairs)."""
+        n_passes = 1 if weights is None else -(-len(weights) // _DRAWS)
+        self._resources.progress.start(float(self._plan.work.sum()) * n_passes)
+        if weights is None:
+            sums = cp.zeros(self._n_pairs, dtype=np.float64)
+            self._add_batches([None] * len(self._devices), sums)
+            return sums / self._cells[0].about[:8].view(np.float64)
+        out = cp.empty((len(weights), self._n_pairs), dtype=np.float64)
+        for start in range(0, len(weights), _DRAWS):
+            self._fill_weighted(weights[start : start + _DRAWS], out[start : start + _DRAWS])
+        return out
+
+    def _fill_weighted(self, weights: Any, out: Any) -> None:
+        """Fill (n_draws, n_pairs) for at most `_DRAWS` draws."""
+        halves = on_devices(
+            lambda cells: cells.split_weights(to_device(weights, self._resources)), self._cells, self._devices
+        )
+        sums = cp.zeros((self._n_pairs, _DRAWS), dtype=np.float64)
+        self._add_batches([half for half, _ in halves], sums)
+        kernel("energy_prepare.cu", "finish_weighted")(
+            (-(-out.size // 256),),
+            (256,),
+            (
+                sums,
+                halves[0][1],
+                self._plan.row_group,
+                self._plan.column_group,
+                self._cells[0].about,
+                np.int64(self._n_pairs),
+                np.int32(_DRAWS),
+                np.int32(len(out)),
+                out,
+            ),
+        )
+
+    def _add_batches(self, weights: list[Any], sums: Any) -> None:
+        """Compute the batches, as many at a time as there are devices, and add them in their order."""
+        n_devices = len(self._devices)
+        for start in range(0, len(self._plan.batches), n_devices):
+            some = self._plan.batches[start : start + n_devices]
+            shares = list(zip(self._cells, some, weights, strict=False))
+            partials = on_devices(
+                lambda share: share[0].launch(self._variant, *share[1:]), shares, self._devices[: len(some)]
+            )
+            for batch, partial in zip(some, partials, strict=True):
+                add_batch(self._plan, self._cells[0].padded_offsets, batch, cp.asarray(partial), sums)
+            self._resources.progress.advance(float(self._plan.work[start : start + n_devices].sum()))
 
 
-def _add(plan: Plan, cells: _Cells, batch: Batch, partial: Any, sums: Any) -> None:
-    """Add the fragments of a batch to the sums of their pairs."""
+def add_batch(plan: Plan, padded_offsets: Any, batch: Batch, partial: Any, sums: Any) -> None:
+    """Add the partial sums of a batch to the sums of their pairs, (n_pairs,) or (n_pairs, n_draws)."""
     fragments = plan.tile_rows // FRAGMENT
-    arguments = (
+    arguments: tuple[Any, ...] = (
         partial,
         plan.slots,
         plan.first,
         plan.stop,
         plan.chunk_of_group,
-        cells.padded_offsets,
+        padded_offsets,
         plan.row_group,
         plan.column_group,
         np.int64(len(plan.row_group)),
@@ -316,27 +357,7 @@ def _add(plan: Plan, cells: _Cells, batch: Batch, partial: Any, sums: Any) -> No
         np.int32(batch.tiles[0] * fragments),
         np.int32(batch.tiles[1] * fragments),
     )
-    if sums.ndim == 1:
-        kernel("energy_prepare.cu", "sum_fragments")((-(-sums.size // 256),), (256,), (*arguments, sums))
-    else:
-        arguments = (*arguments, np.int32(sums.shape[1]), sums)
-        kernel("energy_prepare.cu", "sum_weighted_fragments")((-(-sums.size // 256),), (256,), arguments)
-
-
-def _finish(plan: Plan, cells: _Cells, sums: Any, group_weights: Any, out: Any) -> None:
-    """Fill (n_draws, n_pairs) with the sums of weighted distances."""
-    kernel("energy_prepare.cu", "finish_weighted")(
-        (-(-out.size // 256),),
-        (256,),
-        (
-            sums,
-            group_weights,
-            plan.row_group,
-            plan.column_group,
-            cells.about,
-            np.int64(sums.shape[0]),
-            np.int32(sums.shape[1]),
-            np.int32(len(out)),
-            out,
-        ),
-    )
+    name = "sum_fragments"
+    if sums.ndim == 2:
+        name, arguments = "sum_weighted_fragments", (*arguments, np.int32(sums.shape[1]))
+    kernel("energy_prepare.cu", name)((-(-sums.size // 256),), (256,), (*arguments, sums))

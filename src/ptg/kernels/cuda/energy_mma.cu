@@ -9,10 +9,6 @@
 // second product with the weights of its columns, exact in halves up to 2048. Its 16 x DRAWS sums are multiplied by the
 // weights of the rows and added over them after at most 256 columns, then kept in float64. One partial sum per (16 rows,
 // group of columns[, draw]), in fixed order, without atomics, the same whatever the task.
-#ifndef EIGHTS
-#define EIGHTS 6
-#define REST 2
-#endif
 #include "energy_common.cuh"
 
 #ifndef COLUMNS

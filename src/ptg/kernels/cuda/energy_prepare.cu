@@ -1,8 +1,4 @@
 // Before and after the energy kernels on tensor cores (energy_common.cuh says what rows look like).
-#ifndef EIGHTS
-#define EIGHTS 6
-#define REST 2
-#endif
 #ifndef Weight
 #define Weight unsigned short
 #endif
