@@ -44,4 +44,4 @@ def pair_sums(
             return fragment_sums(cells, offsets, (left, right), weights=weights, resources=resources)
         keys, position = cp.unique(cp.minimum(left, right) * n_groups + cp.maximum(left, right), return_inverse=True)
         sums = tile_sums(cells, offsets, keys.get(), weights=weights, resources=resources)
-        return cp.asarray(sums)[..., position]
+        return sums[..., position]

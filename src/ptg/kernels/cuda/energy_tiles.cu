@@ -65,18 +65,61 @@ __device__ void distances(const Value* product, i64 n, i64 ld, const Value* row_
 EACH(float, float32)
 EACH(double, float64)
 
-// out[draw, b] = sum over column segment b of products[draw, j] * weights[draw, j]. A warp takes one.
-//   bounds   (n_segments, 2)
-extern "C" __global__ void weighted_sums(const double* __restrict__ products, const double* __restrict__ weights,
-                                         i64 ld, const int* __restrict__ bounds, int n_segments, int n_draws,
-                                         double* __restrict__ out) {
-  const i64 task = (i64)blockIdx.x * (blockDim.x >> 5) + (threadIdx.x >> 5);
-  if (task >= (i64)n_draws * n_segments) return;
-  const i64 draw = task / n_segments, b = task % n_segments;
+// out[segment, stripe, draw] = sum of w_ri d_ij w_rj over 32 rows of a row segment and a column segment. A block takes 32
+// draws of one of them; a thread the sums over columns of two rows and two draws.
+//   distances      (n_rows, n_columns)
+//   row_weights    (n_draws, n_rows), column_weights (n_draws, n_columns)
+extern "C" __global__ void __launch_bounds__(256)
+weighted_sums(const double* __restrict__ distances, int n_rows, int n_columns, const double* __restrict__ row_weights,
+              const double* __restrict__ column_weights, const int* __restrict__ segments, int n_draws,
+              double* __restrict__ out) {
+  __shared__ double d[32][33], w[32][33];
+  const int* s = segments + 4 * (i64)blockIdx.x;
+  const int begin = s[0] + 32 * blockIdx.y, end = min(begin + 32, s[1]);
+  const int first_draw = 32 * blockIdx.z;
+  const int x = threadIdx.x & 15, y = threadIdx.x >> 4, lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+  double sums[2][2] = {{0.0, 0.0}, {0.0, 0.0}};  // [row y, y + 16][draw x, x + 16]
+  for (int column = s[2]; column < s[3] && begin < end; column += 32) {
+    const bool inside = column + lane < s[3];
+    for (int k = warp; k < 32; k += 8) {
+      d[k][lane] = inside && begin + k < end ? distances[(i64)(begin + k) * n_columns + column + lane] : 0.0;
+      w[k][lane] = inside && first_draw + k < n_draws ? column_weights[(i64)(first_draw + k) * n_columns + column + lane] : 0.0;
+    }
+    __syncthreads();
+#pragma unroll 8
+    for (int j = 0; j < 32; ++j) {
+      const double d0 = d[y][j], d1 = d[y + 16][j], w0 = w[x][j], w1 = w[x + 16][j];
+      sums[0][0] = fma(d0, w0, sums[0][0]);
+      sums[0][1] = fma(d0, w1, sums[0][1]);
+      sums[1][0] = fma(d1, w0, sums[1][0]);
+      sums[1][1] = fma(d1, w1, sums[1][1]);
+    }
+    __syncthreads();
+  }
+  for (int q = 0; q < 2; ++q) {
+    const int draw = first_draw + x + 16 * q;
+    double of_rows = 0.0;
+    for (int h = 0; h < 2; ++h) {
+      const int row = begin + y + 16 * h;
+      if (row < end && draw < n_draws) of_rows += row_weights[(i64)draw * n_rows + row] * sums[h][q];
+    }
+    d[y][x + 16 * q] = of_rows;
+  }
+  __syncthreads();
+  if (threadIdx.x < 32 && first_draw + (int)threadIdx.x < n_draws) {
+    double total = 0.0;
+    for (int k = 0; k < 16; ++k) total += d[k][threadIdx.x];
+    out[((i64)blockIdx.x * gridDim.y + blockIdx.y) * n_draws + first_draw + threadIdx.x] = total;
+  }
+}
+
+// out[draw, segment] = sum over stripes of parts[segment, stripe, draw], in order. A thread takes one.
+extern "C" __global__ void add_stripes(const double* __restrict__ parts, int n_segments, int n_stripes, int n_draws,
+                                       double* __restrict__ out) {
+  const i64 at = (i64)blockIdx.x * blockDim.x + threadIdx.x;
+  if (at >= (i64)n_segments * n_draws) return;
+  const i64 draw = at / n_segments, segment = at % n_segments;
   double sum = 0.0;
-  for (int j = bounds[2 * b] + (int)(threadIdx.x & 31); j < bounds[2 * b + 1]; j += 32)
-    sum += products[draw * ld + j] * weights[draw * ld + j];
-#pragma unroll
-  for (int k = 16; k > 0; k >>= 1) sum += __shfl_xor_sync(0xffffffffu, sum, k);
-  if ((threadIdx.x & 31) == 0) out[task] = sum;
+  for (int k = 0; k < n_stripes; ++k) sum += parts[(segment * n_stripes + k) * n_draws + draw];
+  out[at] = sum;
 }

@@ -9,11 +9,11 @@ import cupy as cp
 import cupyx.scipy.sparse as csp
 import numpy as np
 
+from ptg.kernels.cuda.devices import on_devices
 from ptg.kernels.cuda.source import kernel
+from ptg.kernels.cuda.transfer import to_device
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
     from ptg.kernels.contract.resources import Resources
@@ -27,7 +27,7 @@ _PANEL = 512
 _BLOCK = 4096
 """Rows of a block, whatever the memory: the bits of a sum depend on it. A tile takes 0.4 GB in float64."""
 _DRAWS = 32
-"""Draws multiplied at once, always as many (padded with zeros): a draw's bits do not depend on their number."""
+"""Draws that one block of threads multiplies by."""
 
 _CLOSENESS = {np.dtype(np.float32): 2.0**-10, np.dtype(np.float64): 2.0**-16}
 """A squared distance below this part of the squared norms has lost too many digits of the product."""
@@ -50,14 +50,10 @@ class _Layout:
     keys: NDArray[np.int64]
     block: int
 
-    def tiles(self) -> Iterator[_Tile]:
-        """Every tile with a wanted pair, rows before columns."""
+    def blocks(self) -> list[tuple[int, int]]:
+        """Every pair of blocks, rows before columns."""
         n_blocks = -(-int(self.offsets[-1]) // self.block)
-        for row in range(n_blocks):
-            for column in range(row, n_blocks):
-                tile = self._tile(row, column)
-                if len(tile.pair):
-                    yield tile
+        return [(row, column) for row in range(n_blocks) for column in range(row, n_blocks)]
 
     def _slice(self, number: int) -> slice:
         return slice(number * self.block, min((number + 1) * self.block, int(self.offsets[-1])))
@@ -70,7 +66,8 @@ class _Layout:
         filled = np.flatnonzero(np.diff(bounds) > 0)
         return filled + first, bounds[filled], bounds[filled + 1]
 
-    def _tile(self, row: int, column: int) -> _Tile:
+    def tile(self, row: int, column: int) -> _Tile:
+        """Find the wanted pairs of groups in a pair of blocks; there may be none."""
         rows, columns = self._slice(row), self._slice(column)
         a, a_begin, a_end = self._groups(rows)
         b, b_begin, b_end = self._groups(columns)
@@ -85,12 +82,19 @@ class _Layout:
         return _Tile(rows, columns, segments, at[i, j], np.where(twice, 2.0, 1.0))
 
 
-class _Rows:
-    """Blocks of centred rows on the current device, dense, in the dtype of the cells."""
+class _Block(NamedTuple):
+    """Centred, scaled rows in the dtype of the cells, and their squared norms in float64."""
 
-    def __init__(self, cells: Any) -> None:
+    values: Any
+    norms: Any
+
+
+class _Rows:
+    """Blocks of centred rows on the current device; the last two are kept."""
+
+    def __init__(self, cells: Any, resources: Resources) -> None:
         sparse = not isinstance(cells, (np.ndarray, cp.ndarray))
-        self._cells = csp.csr_matrix(cells) if sparse else cp.asarray(cells)
+        self._cells = csp.csr_matrix(cells) if sparse else to_device(cells, resources)
         total = self._cells.sum(axis=0, dtype=np.float64) if not sparse else cp.asarray(_column_sums(self._cells))
         self._centre = (total.ravel() / cells.shape[0]).astype(cells.dtype)
         values = self._cells.data if sparse else self._cells
@@ -98,11 +102,18 @@ class _Rows:
         # A power of two, so that squares neither overflow nor vanish.
         self.unit = float(2.0 ** np.frexp(largest)[1]) if largest > 0 else 1.0
         self._sparse = sparse
+        self._kept: dict[int, _Block] = {}
 
-    def block(self, rows: slice) -> Any:
-        block = self._cells[rows.start : rows.stop]
-        dense = block.toarray() if self._sparse else block
-        return cp.ascontiguousarray((dense - self._centre) * dense.dtype.type(1.0 / self.unit))
+    def block(self, rows: slice) -> _Block:
+        block = self._kept.pop(rows.start, None) or self._make(rows)
+        self._kept = dict([*self._kept.items(), (rows.start, block)][-2:])
+        return block
+
+    def _make(self, rows: slice) -> _Block:
+        part = self._cells[rows.start : rows.stop]
+        dense = part.toarray() if self._sparse else part
+        values = cp.ascontiguousarray((dense - self._centre) * dense.dtype.type(1.0 / self.unit))
+        return _Block(values, cp.square(values.astype(np.float64)).sum(axis=1))
 
 
 def _column_sums(cells: Any) -> Any:
@@ -116,37 +127,41 @@ def tile_sums(
     *,
     weights: NDArray[Any] | None,
     resources: Resources,
-) -> NDArray[np.float64]:
+) -> Any:
     """Sum distances for sorted, different pairs ``low * n_groups + high``; the bits do not depend on the devices."""
     n_draws = 1 if weights is None else len(weights)
     layout = _Layout(offsets, keys, _BLOCK)
-    tiles = list(layout.tiles()) if len(keys) else []
-    work = [float((t.rows.stop - t.rows.start) * (t.columns.stop - t.columns.start)) for t in tiles]
-    resources.progress.start(sum(work))
-    parts: list[NDArray[np.float64]] = [np.empty(0)] * len(tiles)
-    unit = 1.0
-    for number, device in enumerate(resources.devices):
-        with cp.cuda.Device(device):
-            rows = _Rows(cells)
-            unit = rows.unit
-            for index in range(number, len(tiles), len(resources.devices)):
-                parts[index] = _sum_tile(rows, tiles[index], weights)
-                resources.progress.advance(work[index])
-    sums = np.zeros((n_draws, len(keys)))
-    for tile, part in zip(tiles, parts, strict=True):
-        sums[:, tile.pair] += part * tile.factor  # a tile holds each pair once
-    sums *= unit
+    n_devices = len(resources.devices)
+    blocks = layout.blocks() if len(keys) else []
+    resources.progress.start(float(len(blocks)))
+
+    def sum_share(share: list[tuple[int, int]]) -> tuple[list[tuple[_Tile, Any] | None], float]:
+        rows = _Rows(cells, resources)
+        draws = None if weights is None else to_device(weights, resources)
+        parts: list[tuple[_Tile, Any] | None] = []
+        for row, column in share:
+            tile = layout.tile(row, column)
+            parts.append((tile, _sum_tile(rows, tile, draws)) if len(tile.pair) else None)
+            resources.progress.advance(1.0)
+        return parts, rows.unit
+
+    shares = on_devices(sum_share, [blocks[k::n_devices] for k in range(n_devices)], resources.devices)
+    sums = cp.zeros((n_draws, len(keys)))
+    for index in range(len(blocks)):
+        found = shares[index % n_devices][0][index // n_devices]
+        if found is not None:
+            tile, part = found
+            sums[:, cp.asarray(tile.pair)] += cp.asarray(part) * cp.asarray(tile.factor)  # a tile holds each pair once
+    sums *= shares[0][1]
     return sums if weights is not None else sums[0]
 
 
-def _sum_tile(rows: _Rows, tile: _Tile, weights: NDArray[Any] | None) -> NDArray[np.float64]:
+def _sum_tile(rows: _Rows, tile: _Tile, weights: Any) -> Any:
     """(n_draws or 1, n_segments) sums of one tile."""
-    a = rows.block(tile.rows)
-    b = a if tile.rows == tile.columns else rows.block(tile.columns)
-    operands = _Operands(_product(a, b), _norms(a), _norms(b), a, b)
+    a, b = rows.block(tile.rows), rows.block(tile.columns)
+    operands = _Operands(_product(a.values, b.values), a, b)
     if weights is None:
-        sums: NDArray[np.float64] = _plain(operands, tile)[None]
-        return sums
+        return _plain(operands, tile)
     return _weighted(operands.distances(), tile, weights)
 
 
@@ -160,19 +175,16 @@ def _product(a: Any, b: Any) -> Any:
     return total
 
 
-def _norms(block: Any) -> Any:
-    return cp.square(block.astype(np.float64)).sum(axis=1)
-
-
 class _Operands:
     """A tile's product with what turns it into distances; one dtype throughout."""
 
-    def __init__(self, product: Any, row_norms: Any, column_norms: Any, rows: Any, columns: Any) -> None:
-        self.closeness = _CLOSENESS[np.dtype(rows.dtype)]
+    def __init__(self, product: Any, rows: _Block, columns: _Block) -> None:
+        self.closeness = _CLOSENESS[np.dtype(rows.values.dtype)]
         self.dtype = product.dtype
         self.product = product
-        self.arrays = tuple(x.astype(self.dtype, copy=False) for x in (row_norms, column_norms, rows, columns))
-        self.width = rows.shape[1]
+        arrays = (rows.norms, columns.norms, rows.values, columns.values)
+        self.arrays = tuple(array.astype(self.dtype, copy=False) for array in arrays)
+        self.width = rows.values.shape[1]
 
     def distances(self) -> Any:
         """Float64 distances, in the shape of the product."""
@@ -194,9 +206,9 @@ class _Operands:
 
 
 def _plain(operands: _Operands, tile: _Tile) -> Any:
-    """(n_segments,) sums of distances."""
+    """(1, n_segments) sums of distances."""
     n_stripes = -(-int((tile.segments[:, 1] - tile.segments[:, 0]).max()) // _STRIPE)
-    out = cp.empty((len(tile.segments), n_stripes), dtype=np.float64)
+    out = cp.empty((len(tile.segments), n_stripes, 1), dtype=np.float64)
     kernel("energy_tiles.cu", f"segment_sums_{operands.dtype.name}")(
         (len(out), n_stripes),
         (256,),
@@ -211,46 +223,39 @@ def _plain(operands: _Operands, tile: _Tile) -> Any:
             out,
         ),
     )
-    return out.get().sum(axis=1)
+    return _add_stripes(out)
 
 
-def _weighted(distances: Any, tile: _Tile, weights: NDArray[Any]) -> NDArray[np.float64]:
-    """(n_draws, n_segments): ``W D W'`` for the columns that each row segment is paired with."""
+def _weighted(distances: Any, tile: _Tile, weights: Any) -> Any:
+    """(n_draws, n_segments): ``W D W'`` of every segment."""
     n_draws = len(weights)
-    padding = ((0, -n_draws % _DRAWS), (0, 0))
-    row_weights = cp.asarray(np.pad(weights[:, tile.rows], padding)).astype(np.float64)
-    column_weights = cp.asarray(np.pad(weights[:, tile.columns], padding)).astype(np.float64)
-    sums = np.empty((n_draws, len(tile.segments)))
-    starts = np.flatnonzero(np.r_[True, np.diff(tile.segments[:, 0]) > 0])
-    pending = []
-    for begin, end in zip(starts, [*starts[1:], len(tile.segments)], strict=True):
-        some = tile.segments[begin:end]
-        top, bottom = int(some[0, 0]), int(some[0, 1])
-        first, last = int(some[:, 2].min()), int(some[:, 3].max())
-        products = cp.empty((len(row_weights), last - first), dtype=np.float64)
-        for draw in range(0, len(row_weights), _DRAWS):
-            panel = cp.ascontiguousarray(row_weights[draw : draw + _DRAWS, top:bottom])
-            products[draw : draw + _DRAWS] = panel @ distances[top:bottom, first:last]
-        pending.append((begin, end, _weighted_sums(products, column_weights[:, first:last], some[:, 2:] - first)))
-    for begin, end, part in pending:
-        sums[:, begin:end] = part.get()[:n_draws]
-    return sums
-
-
-def _weighted_sums(products: Any, weights: Any, bounds: NDArray[np.int32]) -> Any:
-    n_draws, n_columns = products.shape
-    out = cp.empty((n_draws, len(bounds)), dtype=np.float64)
+    row_weights, column_weights = (
+        cp.ascontiguousarray(weights[:, some]).astype(np.float64) for some in (tile.rows, tile.columns)
+    )
+    n_stripes = -(-int((tile.segments[:, 1] - tile.segments[:, 0]).max()) // _STRIPE)
+    out = cp.empty((len(tile.segments), n_stripes, n_draws), dtype=np.float64)
     kernel("energy_tiles.cu", "weighted_sums")(
-        (-(-out.size // 8),),
+        (len(tile.segments), n_stripes, -(-n_draws // _DRAWS)),
         (256,),
         (
-            products,
-            cp.ascontiguousarray(weights),
-            np.int64(n_columns),
-            cp.asarray(np.ascontiguousarray(bounds)),
-            np.int32(len(bounds)),
+            distances,
+            np.int32(distances.shape[0]),
+            np.int32(distances.shape[1]),
+            row_weights,
+            column_weights,
+            cp.asarray(tile.segments),
             np.int32(n_draws),
             out,
         ),
+    )
+    return _add_stripes(out)
+
+
+def _add_stripes(parts: Any) -> Any:
+    """(n_draws, n_segments) from (n_segments, n_stripes, n_draws), added in an order that no shape changes."""
+    n_segments, n_stripes, n_draws = parts.shape
+    out = cp.empty((n_draws, n_segments), dtype=np.float64)
+    kernel("energy_tiles.cu", "add_stripes")(
+        (-(-out.size // 256),), (256,), (parts, np.int32(n_segments), np.int32(n_stripes), np.int32(n_draws), out)
     )
     return out
