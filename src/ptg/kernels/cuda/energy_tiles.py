@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cupy as cp
 import cupyx.scipy.sparse as csp
 import numpy as np
 
+from ptg.kernels.contract.resources import NO_PROGRESS
 from ptg.kernels.cuda.devices import on_devices
+from ptg.kernels.cuda.moments import group_sums
 from ptg.kernels.cuda.source import kernel
 from ptg.kernels.cuda.transfer import to_device
 
@@ -95,8 +97,9 @@ class _Rows:
     def __init__(self, cells: Any, resources: Resources) -> None:
         sparse = not isinstance(cells, (np.ndarray, cp.ndarray))
         self._cells = csp.csr_matrix(cells) if sparse else to_device(cells, resources)
-        total = self._cells.sum(axis=0, dtype=np.float64) if not sparse else cp.asarray(_column_sums(self._cells))
-        self._centre = (total.ravel() / cells.shape[0]).astype(cells.dtype)
+        alone = replace(resources, progress=NO_PROGRESS, devices=(cp.cuda.runtime.getDevice(),))
+        total = group_sums(self._cells, np.array([0, cells.shape[0]]), resources=alone)
+        self._centre = (cp.asarray(total).ravel() / cells.shape[0]).astype(cells.dtype)
         values = self._cells.data if sparse else self._cells
         largest = float(cp.abs(values).max()) if values.size else 0.0
         # A power of two, so that squares neither overflow nor vanish.
@@ -114,10 +117,6 @@ class _Rows:
         dense = part.toarray() if self._sparse else part
         values = cp.ascontiguousarray((dense - self._centre) * dense.dtype.type(1.0 / self.unit))
         return _Block(values, cp.square(values.astype(np.float64)).sum(axis=1))
-
-
-def _column_sums(cells: Any) -> Any:
-    return cp.bincount(cells.indices, weights=cells.data.astype(np.float64), minlength=cells.shape[1])
 
 
 def tile_sums(
