@@ -110,6 +110,7 @@ pair_sums(const unsigned char* __restrict__ left, const unsigned char* __restric
     if (ORDER) sync_named(1 + group_of_warps, 256);
     float acc[COLUMNS / 2];
     const u32 right_at = shared_address(stages) + stage * STAGE_BYTES;
+    __syncwarp();
     begin_products();
 #pragma unroll
     for (int s = 0; s < STEPS; ++s)
