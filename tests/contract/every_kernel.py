@@ -103,6 +103,13 @@ def energy_cases() -> Iterator[Case]:
 
         yield Case("energy.pair_sums", variant, plain, tolerance)
         yield Case("energy.pair_sums", f"{variant}, weighted", weighted, tolerance)
+    far = expression(np.float32, "dense") + 30.0 * np.repeat([0, 1], 45)[:, None].astype(np.float32)
+    for name, drawn in {"clusters far apart": None, "clusters far apart, weighted": weights(3)}.items():
+
+        def sums(kernels: Backend, resources: Resources, drawn: Any = drawn) -> Any:
+            return kernels.energy.pair_sums(far, OFFSETS, LEFT, RIGHT, weights=drawn, resources=resources)
+
+        yield Case("energy.pair_sums", f"float32, {name}", sums, 1e-6)
     wide = expression(np.float32, "dense", n_columns=70)
     yield Case(
         "energy.pair_sums",

@@ -30,6 +30,7 @@ VARIANTS = [
     ("matrices.cu", ("-DValue=double", "-DIndex=long long")),
     ("signature_blocks.cu", ("-DDENSE", "-DValue=double")),
     ("signature_blocks.cu", ("-DValue=double", "-DIndex=long long")),
+    ("energy_differences.cu", ("-DDRAWS=128",)),
     ("energy_mma.cu", ("-DDRAWS=128",)),
     ("energy_mma.cu", ("-DWARP_FRAGMENTS=2", "-DSTAGES=3", "-DBLOCKS=2")),
     ("energy_mma.cu", ("-DEIGHTS=16", "-DREST=2", "-DDRAWS=128", "-DCOLUMNS=32")),

@@ -72,17 +72,26 @@ def all_pairs(n_groups: int) -> tuple[np.ndarray, np.ndarray]:
 
 @cache
 def distances(name: str, dtype: type) -> np.ndarray:
+    """All cell-to-cell distances of a case."""
+    return distances_of(CASES[name].cells.astype(dtype))
+
+
+def distances_of(cells: np.ndarray) -> np.ndarray:
     """All cell-to-cell distances from differences, in extended precision."""
-    x = CASES[name].cells.astype(dtype).astype(np.longdouble)
+    x = cells.astype(np.longdouble)
     return np.stack([np.sqrt(((x - row) ** 2).sum(1)) for row in x])
 
 
 def slow_sums(
     name: str, dtype: type, left: np.ndarray, right: np.ndarray, weights: np.ndarray | None = None
 ) -> np.ndarray:
-    d = distances(name, dtype)
+    return sums_of(distances(name, dtype), CASES[name].offsets, left, right, weights)
+
+
+def sums_of(
+    d: np.ndarray, o: np.ndarray, left: np.ndarray, right: np.ndarray, weights: np.ndarray | None = None
+) -> np.ndarray:
     w = (np.ones((1, len(d))) if weights is None else weights).astype(np.longdouble)
-    o = CASES[name].offsets
     sums = [
         [
             x[o[a] : o[a + 1]] @ d[o[a] : o[a + 1], o[b] : o[b + 1]] @ x[o[b] : o[b + 1]]
@@ -205,6 +214,38 @@ def test_a_pair_does_not_depend_on_the_others(backend: str) -> None:
     alone = [pair_sums(backend, cells, case.offsets, left[i : i + 1], right[i : i + 1])[0] for i in range(len(left))]
     assert np.array_equal(together, alone)
     assert np.array_equal(together.reshape(8, 8), together.reshape(8, 8).T)
+
+
+def tight_clusters(n_columns: int, spread: float, *, mixed: bool) -> Case:
+    """Two groups in each of three clusters far apart, of decreasing spread by column; or mixtures of the three."""
+    rng = np.random.default_rng(9)
+    sizes = np.array([60, 33, 17, 10, 1, 2])
+    scale = 10.0 / (1.0 + np.arange(n_columns)) ** 0.7
+    cells = np.repeat(np.repeat(rng.standard_normal((3, n_columns)) * 5.0, 2, axis=0), sizes, axis=0)
+    cells = (cells + spread * rng.standard_normal(cells.shape)) * scale
+    return Case(rng.permutation(cells) if mixed else cells, np.concatenate([[0], np.cumsum(sizes)]))
+
+
+@pytest.mark.parametrize("backend", BACKENDS[1:])
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("spread", [2.0, 0.3, 0.1, 1e-3])
+@pytest.mark.parametrize("n_columns", [2, 50, 128, 300])
+def test_every_sum_is_right_where_cells_are_much_closer_than_others(
+    backend: str, n_columns: int, spread: float, mixed: bool
+) -> None:
+    """Rounding relative to the spread of all cells would show in the sums of a cluster, however many cells it has."""
+    case = tight_clusters(n_columns, spread, mixed=mixed)
+    left, right = all_pairs(len(case.offsets) - 1)
+    cells = in_layout(case.cells, "dense", np.float32)
+    weights = np.random.default_rng(10).integers(0, 3, (3, len(cells))).astype(np.uint16)
+    weights[0] = 1
+    expected = sums_of(distances_of(cells), case.offsets, left, right, weights)
+    for found, wanted in (
+        (pair_sums(backend, cells, case.offsets, left, right), expected[0]),
+        (pair_sums(backend, cells, case.offsets, left, right, weights=weights), expected),
+    ):
+        np.testing.assert_allclose(found, wanted, rtol=1e-6)
+        assert np.array_equal(found == 0, wanted == 0)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

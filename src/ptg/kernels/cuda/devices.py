@@ -18,22 +18,27 @@ def on_devices(function: Callable[[Share], Result], shares: Sequence[Share], dev
     """Call ``function(shares[k])`` with ``devices[k]`` as the current device, all at the same time.
 
     One device is used from the calling thread, on the caller's stream; several each from a thread of their own, on
-    its default stream, after the caller's work on them.
+    its default stream, after the caller's work on them. What the caller's stream does next comes after all of them.
 
     Returns
     -------
     The results in the order of the shares.
     """
 
-    def call(share: Share, device: int) -> Result:
+    def call(share: Share, device: int) -> tuple[Result, cp.cuda.Event]:
         with cp.cuda.Device(device):
-            return function(share)
+            result = function(share)
+            return result, cp.cuda.get_current_stream().record()
 
     if len(shares) == 1:
-        return [call(shares[0], devices[0])]
-    cp.cuda.get_current_stream().synchronize()
+        return [call(shares[0], devices[0])[0]]
+    stream = cp.cuda.get_current_stream()
+    stream.synchronize()
     with ThreadPoolExecutor(len(shares)) as pool:
-        return list(pool.map(call, shares, devices))
+        calls = list(pool.map(call, shares, devices))
+    for _, done in calls:
+        stream.wait_event(done)
+    return [result for result, _ in calls]
 
 
 def in_blocks(

@@ -29,7 +29,7 @@ _TASKS = 4096
 _NONE = 2**31 - 1
 
 TASK = np.dtype(
-    [("tile", "i4"), ("group_begin", "i4"), ("group_end", "i4"), ("unused", "i4"), ("slot", "i8")], align=True
+    [("fragment", "i4"), ("n_fragments", "i4"), ("group_begin", "i4"), ("group_end", "i4"), ("slot", "i8")], align=True
 )
 
 
@@ -184,7 +184,8 @@ def _batches(
         # Chunk after chunk: blocks that run at the same time share their columns in the cache.
         chunk, tile = np.nonzero(wanted[some].T)
         tasks = np.zeros(len(tile), dtype=TASK)
-        tasks["tile"], tasks["slot"] = tile + begin, slots[some][tile, chunk]
+        tasks["fragment"], tasks["n_fragments"] = (tile + begin) * (tile_rows // FRAGMENT), tile_rows // FRAGMENT
+        tasks["slot"] = slots[some][tile, chunk]
         tasks["group_begin"], tasks["group_end"] = first[some][tile, chunk], stop[some][tile, chunk]
         batches.append(Batch((begin, end), tasks, int(by_tile[end] - by_tile[begin])))
     return slots, batches, np.array([work[begin:end].sum() for begin, end in runs])

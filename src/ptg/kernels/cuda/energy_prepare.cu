@@ -4,81 +4,71 @@
 #endif
 #include "energy_common.cuh"
 
-// Sum, sum of squares, least and largest of each column, relative to the first row. A block takes a run of rows.
-//   out   (n_blocks, 4, n_columns)
+// Sum, least and largest of each column, relative to the first row. A block takes a run of rows.
+//   out   (n_blocks, 3, n_columns)
 extern "C" __global__ void sum_columns(const float* __restrict__ cells, i64 n_rows, int n_columns, double* __restrict__ out) {
   extern __shared__ __align__(16) unsigned char shared[];
-  double* parts = reinterpret_cast<double*>(shared);  // [4][rows at once * n_columns]
+  double* parts = reinterpret_cast<double*>(shared);  // [3][rows at once * n_columns]
   const int at_once = blockDim.x / n_columns, used = at_once * n_columns;
   const i64 per_block = (n_rows + gridDim.x - 1) / gridDim.x;
   const i64 first = blockIdx.x * per_block, last = min(first + per_block, n_rows);
   const int column = threadIdx.x % n_columns;
   if ((int)threadIdx.x < used) {
     const double origin = cells[column];
-    double sum = 0.0, squares = 0.0, least = 0.0, largest = 0.0;
+    double sum = 0.0, least = 0.0, largest = 0.0;
 #pragma unroll 4
     for (i64 row = first + threadIdx.x / n_columns; row < last; row += at_once) {
       const double x = (double)cells[row * n_columns + column] - origin;
       sum += x;
-      squares += x * x;
       least = fmin(least, x);
       largest = fmax(largest, x);
     }
     parts[threadIdx.x] = sum;
-    parts[used + threadIdx.x] = squares;
-    parts[2 * used + threadIdx.x] = least;
-    parts[3 * used + threadIdx.x] = largest;
+    parts[used + threadIdx.x] = least;
+    parts[2 * used + threadIdx.x] = largest;
   }
   __syncthreads();
   if ((int)threadIdx.x < n_columns) {
-    double v[4] = {0.0, 0.0, 0.0, 0.0};
+    double v[3] = {0.0, 0.0, 0.0};
     for (int k = threadIdx.x; k < used; k += n_columns) {
       v[0] += parts[k];
-      v[1] += parts[used + k];
-      v[2] = fmin(v[2], parts[2 * used + k]);
-      v[3] = fmax(v[3], parts[3 * used + k]);
+      v[1] = fmin(v[1], parts[used + k]);
+      v[2] = fmax(v[2], parts[2 * used + k]);
     }
-    for (int q = 0; q < 4; ++q) out[((i64)blockIdx.x * 4 + q) * n_columns + threadIdx.x] = v[q];
+    for (int q = 0; q < 3; ++q) out[((i64)blockIdx.x * 3 + q) * n_columns + threadIdx.x] = v[q];
   }
 }
 
 __device__ __forceinline__ float power_of_two(int exponent) { return __int_as_float((exponent + 127) << 23); }
 
-// Centre, scale and typical distance from the parts of `sum_columns`. One block of at least n_columns threads.
+// Centre and scale from the parts of `sum_columns`. One block of at least n_columns threads.
 extern "C" __global__ void describe_cells(const float* __restrict__ cells, const double* __restrict__ parts, int n_parts,
                                           i64 n_rows, int n_columns, double* __restrict__ centre,
                                           CellsInfo* __restrict__ about) {
-  __shared__ double largest[256], variance[256];
+  __shared__ double largest[256];
   const int k = threadIdx.x;
   if (k < n_columns) {
-    double sum = 0.0, squares = 0.0, low = 0.0, high = 0.0;
+    double sum = 0.0, low = 0.0, high = 0.0;
 #pragma unroll 4
     for (int p = 0; p < n_parts; ++p) {
-      const double* part = parts + (i64)p * 4 * n_columns + k;
+      const double* part = parts + (i64)p * 3 * n_columns + k;
       sum += part[0];
-      squares += part[n_columns];
-      low = fmin(low, part[2 * n_columns]);
-      high = fmax(high, part[3 * n_columns]);
+      low = fmin(low, part[n_columns]);
+      high = fmax(high, part[2 * n_columns]);
     }
     const double mean = sum / (double)n_rows;
     centre[k] = (double)cells[k] + mean;
     largest[k] = fmax(high - mean, mean - low);
-    variance[k] = squares / (double)n_rows - mean * mean;
   }
   __syncthreads();
   if (k == 0) {
-    double most = 0.0, total = 0.0;
-    for (int c = 0; c < n_columns; ++c) {
-      most = fmax(most, largest[c]);
-      total += variance[c];
-    }
+    double most = 0.0;
+    for (int c = 0; c < n_columns; ++c) most = fmax(most, largest[c]);
     // The largest value becomes 512 or more, and less than 1024.
     const int exponent = most > 0.0 ? 9 - ((int)((__double_as_longlong(most) >> 52) & 2047) - 1023) : 0;
     about->scale[0] = power_of_two(exponent / 2);
     about->scale[1] = power_of_two(exponent - exponent / 2);
     about->factor = (double)about->scale[0] * (double)about->scale[1];
-    const float typical = (float)(sqrt(fmax(2.0 * total, 0.0)) * about->factor);
-    about->typical = __int_as_float(__float_as_int(typical) & 0xfff00000);  // four bits: its multiples are exact
   }
 }
 
@@ -224,64 +214,64 @@ __device__ __forceinline__ i64 partial_index(const i64* __restrict__ slots, cons
   return slots[at] + (i64)(fragment % tile_fragments) * (stop[at] - first[at]) + (group - first[at]);
 }
 
-// Add the fragments of each pair, in order, to what earlier tiles gave. A thread takes a pair.
+// Add the fragments of each pair, in order, to what earlier tiles gave. A thread takes a pair and one of its values.
+//   partial   (n_slots, n_values)
 //   slots     (n_tiles, n_chunks) first partial sum of a task
 //   begin     fragments of rows that `partial` holds, from begin to end - 1
+//   sums      (n_pairs, n_values)
 extern "C" __global__ void sum_fragments(const double* __restrict__ partial, const i64* __restrict__ slots,
                                          const int* __restrict__ first, const int* __restrict__ stop,
                                          const int* __restrict__ chunk_of_group, const int* __restrict__ padded_offsets,
                                          const int* __restrict__ row_group, const int* __restrict__ column_group,
-                                         i64 n_pairs, int n_chunks, int tile_fragments, int begin, int end,
+                                         i64 n_pairs, int n_chunks, int tile_fragments, int begin, int end, int n_values,
                                          double* __restrict__ sums) {
-  const i64 pair = (i64)blockIdx.x * blockDim.x + threadIdx.x;
+  const i64 at = (i64)blockIdx.x * blockDim.x + threadIdx.x;
+  const i64 pair = at / n_values;
   if (pair >= n_pairs) return;
   const int row = row_group[pair], column = column_group[pair];
   if (row < 0) return;  // no cells: the sum stays 0
   const int from = max(begin, padded_offsets[row] / FRAGMENT), to = min(end, padded_offsets[row + 1] / FRAGMENT);
   if (from >= to) return;
-  double sum = sums[pair];
-  for (int f = from; f < to; ++f)
-    sum += partial[partial_index(slots, first, stop, n_chunks, chunk_of_group[column], tile_fragments, f, column)];
-  sums[pair] = sum;
-}
-
-// The same for DRAWS draws at once, neighbours in `partial`. A thread takes a pair and a draw.
-//   sums     (n_pairs, DRAWS)
-extern "C" __global__ void sum_weighted_fragments(
-    const double* __restrict__ partial, const i64* __restrict__ slots, const int* __restrict__ first,
-    const int* __restrict__ stop, const int* __restrict__ chunk_of_group, const int* __restrict__ padded_offsets,
-    const int* __restrict__ row_group, const int* __restrict__ column_group, i64 n_pairs, int n_chunks,
-    int tile_fragments, int begin, int end, int n_draws, double* __restrict__ sums) {
-  const i64 at = (i64)blockIdx.x * blockDim.x + threadIdx.x;
-  const i64 pair = at / n_draws;
-  if (pair >= n_pairs) return;
-  const int row = row_group[pair], column = column_group[pair];
-  if (row < 0) return;
-  const int from = max(begin, padded_offsets[row] / FRAGMENT), to = min(end, padded_offsets[row + 1] / FRAGMENT);
-  if (from >= to) return;
+  const double* values = partial + at % n_values;
   double sum = sums[at];
   for (int f = from; f < to; ++f)
-    sum += partial[partial_index(slots, first, stop, n_chunks, chunk_of_group[column], tile_fragments, f, column) * n_draws +
-                   at % n_draws];
+    sum += values[partial_index(slots, first, stop, n_chunks, chunk_of_group[column], tile_fragments, f, column) * n_values];
   sums[at] = sum;
 }
 
-// Turn sums of w w' (distance - typical), scaled, into sums of w w' distance: (n_pairs, padded draws) to (n_draws, n_pairs).
-//   group_weights   (n_groups, padded draws)
-extern "C" __global__ void finish_weighted(const double* __restrict__ sums, const double* __restrict__ group_weights,
-                                           const int* __restrict__ row_group, const int* __restrict__ column_group,
-                                           const CellsInfo* __restrict__ about, i64 n_pairs, int padded_draws,
-                                           int n_draws, double* __restrict__ out) {
+// Tasks for some pairs of groups: at most `tile_fragments` fragments of the one against the other. A thread takes a pair.
+//   first_slot, first_task   (n_pairs + 1,)
+extern "C" __global__ void list_tasks(const int* __restrict__ row_group, const int* __restrict__ column_group,
+                                      const i64* __restrict__ first_slot, const i64* __restrict__ first_task, i64 n_pairs,
+                                      const int* __restrict__ padded_offsets, int tile_fragments,
+                                      Task* __restrict__ tasks) {
+  const i64 pair = (i64)blockIdx.x * blockDim.x + threadIdx.x;
+  if (pair >= n_pairs) return;
+  const int first = padded_offsets[row_group[pair]] / FRAGMENT, column = column_group[pair];
+  const int n_fragments = (int)(first_slot[pair + 1] - first_slot[pair]);
+  for (int f = 0; f < n_fragments; f += tile_fragments)
+    tasks[first_task[pair] + f / tile_fragments] =
+        Task{first + f, min(tile_fragments, n_fragments - f), column, column + 1, first_slot[pair] + f};
+}
+
+// Add the partial sums of each pair, in order. A thread takes a pair and one of its values.
+//   partial   (n_slots, n_values), sums (n_pairs, n_values)
+extern "C" __global__ void sum_slots(const double* __restrict__ partial, const i64* __restrict__ first_slot, i64 n_pairs,
+                                     int n_values, double* __restrict__ sums) {
+  const i64 at = (i64)blockIdx.x * blockDim.x + threadIdx.x;
+  const i64 pair = at / n_values;
+  if (pair >= n_pairs) return;
+  double sum = 0.0;
+  for (i64 slot = first_slot[pair]; slot < first_slot[pair + 1]; ++slot) sum += partial[slot * n_values + at % n_values];
+  sums[at] = sum;
+}
+
+// Scale sums back: (n_pairs, padded draws) to (n_draws, n_pairs).
+extern "C" __global__ void finish_weighted(const double* __restrict__ sums, const CellsInfo* __restrict__ about,
+                                           i64 n_pairs, int padded_draws, int n_draws, double* __restrict__ out) {
   const i64 at = (i64)blockIdx.x * blockDim.x + threadIdx.x;
   const i64 draw = at / n_pairs, pair = at % n_pairs;
-  if (draw >= n_draws) return;
-  const int row = row_group[pair], column = column_group[pair];
-  double value = 0.0;
-  if (row >= 0) {
-    const double w = group_weights[(i64)row * padded_draws + draw] * group_weights[(i64)column * padded_draws + draw];
-    value = (sums[pair * padded_draws + draw] + w * (double)about->typical) / about->factor;
-  }
-  out[draw * n_pairs + pair] = value;
+  if (draw < n_draws) out[draw * n_pairs + pair] = sums[pair * padded_draws + draw] / about->factor;
 }
 
 // Lay out weights as halves: 8 x 8 matrices of draws and rows, for each 8 rows one for every 8 draws. A thread takes a draw
@@ -304,18 +294,4 @@ extern "C" __global__ void split_weights(const Weight* __restrict__ weights, i64
   out[((i64)block * (padded_draws / 8) + (draw >> 3)) * 8 + (draw & 7)] =
       make_uint4(halves[0] | (u32)halves[1] << 16, halves[2] | (u32)halves[3] << 16, halves[4] | (u32)halves[5] << 16,
                  halves[6] | (u32)halves[7] << 16);
-}
-
-// Sum of weights of each group and draw. A warp takes one.
-extern "C" __global__ void sum_weights(const Weight* __restrict__ weights, i64 n_cells, int n_draws, int padded_draws,
-                                       const int* __restrict__ padded_offsets, const int* __restrict__ shifts,
-                                       int n_groups, double* __restrict__ group_weights) {
-  const int group = blockIdx.x * (blockDim.x >> 5) + (threadIdx.x >> 5), draw = blockIdx.y, lane = threadIdx.x & 31;
-  if (group >= n_groups) return;
-  const i64 first = padded_offsets[group] + shifts[group], last = padded_offsets[group + 1] + shifts[group + 1];
-  double sum = 0.0;
-  if (draw < n_draws)
-    for (i64 cell = first + lane; cell < last; cell += 32) sum += (double)weights[draw * n_cells + cell];
-  sum = warp_sum(sum);
-  if (lane == 0) group_weights[(i64)group * padded_draws + draw] = sum;
 }

@@ -1,4 +1,4 @@
-"""Energy sums from tiles of cuBLAS products: float64, sparse or wide cells, resampling weights, older cards."""
+"""Energy sums from tiles of float64 cuBLAS products: float64, sparse or wide cells, weights of any size, old cards."""
 
 from __future__ import annotations
 
@@ -23,15 +23,12 @@ if TYPE_CHECKING:
 _STRIPE = 32
 """Rows of a segment that one block of threads sums."""
 
-_PANEL = 512
-"""Columns multiplied at once; panels of wide float32 cells are added in float64."""
-
 _BLOCK = 4096
 """Rows of a block, whatever the memory: the bits of a sum depend on it. A tile takes 0.4 GB in float64."""
 _DRAWS = 32
 """Draws that one block of threads multiplies by."""
 
-_CLOSENESS = {np.dtype(np.float32): 2.0**-10, np.dtype(np.float64): 2.0**-16}
+_CLOSENESS = 2.0**-16
 """A squared distance below this part of the squared norms has lost too many digits of the product."""
 
 
@@ -85,7 +82,11 @@ class _Layout:
 
 
 class _Block(NamedTuple):
-    """Centred, scaled rows in the dtype of the cells, and their squared norms in float64."""
+    """Centred, scaled rows and their squared norms, in float64 whatever the cells are.
+
+    float32 would be right for cells, but not for sums of many that are much closer to each other than to the centre:
+    their rounding does not average out.
+    """
 
     values: Any
     norms: Any
@@ -99,7 +100,7 @@ class _Rows:
         self._cells = csp.csr_matrix(cells) if sparse else to_device(cells, resources)
         alone = replace(resources, progress=NO_PROGRESS, devices=(cp.cuda.runtime.getDevice(),))
         total = group_sums(self._cells, np.array([0, cells.shape[0]]), resources=alone)
-        self._centre = (cp.asarray(total).ravel() / cells.shape[0]).astype(cells.dtype)
+        self._centre = cp.asarray(total).ravel() / cells.shape[0]
         values = self._cells.data if sparse else self._cells
         largest = float(cp.abs(values).max()) if values.size else 0.0
         # A power of two, so that squares neither overflow nor vanish.
@@ -114,9 +115,10 @@ class _Rows:
 
     def _make(self, rows: slice) -> _Block:
         part = self._cells[rows.start : rows.stop]
-        dense = part.toarray() if self._sparse else part
-        values = cp.ascontiguousarray((dense - self._centre) * dense.dtype.type(1.0 / self.unit))
-        return _Block(values, cp.square(values.astype(np.float64)).sum(axis=1))
+        values = (part.toarray() if self._sparse else part).astype(np.float64, order="C")
+        values -= self._centre
+        values *= 1.0 / self.unit
+        return _Block(values, cp.square(values).sum(axis=1))
 
 
 def tile_sums(
@@ -158,69 +160,26 @@ def tile_sums(
 def _sum_tile(rows: _Rows, tile: _Tile, weights: Any) -> Any:
     """(n_draws or 1, n_segments) sums of one tile."""
     a, b = rows.block(tile.rows), rows.block(tile.columns)
-    operands = _Operands(_product(a.values, b.values), a, b)
+    product = a.values @ b.values.T
+    operands = (a.norms, b.norms, a.values, b.values, np.int32(a.values.shape[1]), np.float64(_CLOSENESS))
     if weights is None:
-        return _plain(operands, tile)
-    return _weighted(operands.distances(), tile, weights)
+        return _plain(product, operands, tile)
+    kernel("energy_tiles.cu", "distances")(
+        (-(-product.size // 256),),
+        (256,),
+        (product, np.int64(product.size), np.int64(product.shape[1]), *operands),
+    )
+    return _weighted(product, tile, weights)
 
 
-def _product(a: Any, b: Any) -> Any:
-    if a.shape[1] <= _PANEL or a.dtype == np.float64:
-        return a @ b.T
-    total = cp.zeros((len(a), len(b)), dtype=np.float64)
-    for start in range(0, a.shape[1], _PANEL):
-        panel = slice(start, start + _PANEL)
-        total += cp.ascontiguousarray(a[:, panel]) @ cp.ascontiguousarray(b[:, panel]).T
-    return total
-
-
-class _Operands:
-    """A tile's product with what turns it into distances; one dtype throughout."""
-
-    def __init__(self, product: Any, rows: _Block, columns: _Block) -> None:
-        self.closeness = _CLOSENESS[np.dtype(rows.values.dtype)]
-        self.dtype = product.dtype
-        self.product = product
-        arrays = (rows.norms, columns.norms, rows.values, columns.values)
-        self.arrays = tuple(array.astype(self.dtype, copy=False) for array in arrays)
-        self.width = rows.values.shape[1]
-
-    def distances(self) -> Any:
-        """Float64 distances, in the shape of the product."""
-        out = cp.empty(self.product.shape, dtype=np.float64)
-        kernel("energy_tiles.cu", f"distances_{self.dtype.name}")(
-            (-(-out.size // 256),),
-            (256,),
-            (
-                self.product,
-                np.int64(out.size),
-                np.int64(out.shape[1]),
-                *self.arrays,
-                np.int32(self.width),
-                np.float64(self.closeness),
-                out,
-            ),
-        )
-        return out
-
-
-def _plain(operands: _Operands, tile: _Tile) -> Any:
+def _plain(product: Any, operands: tuple[Any, ...], tile: _Tile) -> Any:
     """(1, n_segments) sums of distances."""
     n_stripes = -(-int((tile.segments[:, 1] - tile.segments[:, 0]).max()) // _STRIPE)
     out = cp.empty((len(tile.segments), n_stripes, 1), dtype=np.float64)
-    kernel("energy_tiles.cu", f"segment_sums_{operands.dtype.name}")(
+    kernel("energy_tiles.cu", "segment_sums")(
         (len(out), n_stripes),
         (256,),
-        (
-            operands.product,
-            np.int64(operands.product.shape[1]),
-            *operands.arrays,
-            np.int32(operands.width),
-            np.float64(operands.closeness),
-            cp.asarray(tile.segments),
-            np.int32(n_stripes),
-            out,
-        ),
+        (product, np.int64(product.shape[1]), *operands, cp.asarray(tile.segments), np.int32(n_stripes), out),
     )
     return _add_stripes(out)
 
