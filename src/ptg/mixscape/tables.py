@@ -47,7 +47,7 @@ class ScoreFrames:
     def add(self, split: Split, batch: Batch, result: ClassifiedTargets | ScoredTargets) -> None:
         """Add the targets of a batch that have scores."""
         scores = _scores(split, batch, result)
-        scored = pd.DataFrame({"pvec": scores.values}, index=self._obs_names[scores.cells])
+        scored = pd.DataFrame({"pvec": scores.pvec}, index=self._obs_names[scores.cells])
         bounds = scores.offsets.tolist()
         for target, start, stop in zip(batch.targets, bounds[:-1], bounds[1:], strict=True):
             if start < stop:
@@ -64,7 +64,7 @@ class _Scores(NamedTuple):
     """
 
     cells: NDArray[np.int64]
-    values: NDArray[np.float64]
+    pvec: NDArray[np.float64]
     is_control: NDArray[np.int8]
     offsets: NDArray[np.int64]
 
