@@ -64,7 +64,7 @@ def relabelled(call: Any, **names: str) -> Any:
 def nan_in_signature(adata: ad.AnnData) -> object:
     other = adata.copy()
     other.layers["X_pert"] = np.asarray(other.layers["X_pert"]).copy()
-    other.layers["X_pert"][5, 3] = np.nan
+    other.layers["X_pert"][np.flatnonzero(other.obs["perturbation"] == "NT")[0]] = np.nan
     return mixscape(other)
 
 
@@ -84,7 +84,7 @@ BAD_CALLS = [
     BadCall("no signature", without_signature(mixscape), ("X_pert", "Run perturbation_signature first")),
     BadCall("no such layer", lambda a: mixscape(a, layer="X_part"), ("layer='X_part'", "adata.layers")),
     BadCall("no such de_layer", lambda a: mixscape(a, de_layer="log"), ("de_layer='log'", "adata.layers")),
-    BadCall("NaN in the signature", nan_in_signature, ("X_pert", "1 NaN or infinite")),
+    BadCall("NaN in the signature", nan_in_signature, ("layers['X_pert']", "NaN or infinite value(s) among")),
     BadCall("no such split", lambda a: mixscape(a, split_by="batch"), ("split_by='batch'", "adata.obs")),
     BadCall("split is not text", lambda a: mixscape(a, split_by=3), ("split_by=3", "string")),
     BadCall("too few genes", lambda a: mixscape(a, min_de_genes=0), ("min_de_genes=0", "at least 1")),

@@ -265,7 +265,7 @@ def test_a_batch_ends_where_the_controls_would_exceed_the_memory() -> None:
     adata = signed_screen()
     split = read_screen(adata, "perturbation", "NT", None).whole()
     with open_run("test", device="cpu") as run:
-        source = LayerSignature(np.asarray(adata.layers["X_pert"]), run)
+        source = LayerSignature(np.asarray(adata.layers["X_pert"]), "the layer", run)
     markers = {0: np.arange(10), 1: np.arange(5, 15), 2: np.arange(30)}
     of = lambda limit: [  # noqa: E731
         (batch.targets, len(batch.columns.control))
@@ -274,6 +274,13 @@ def test_a_batch_ends_where_the_controls_would_exceed_the_memory() -> None:
     assert of(1000) == [([0, 1, 2], 30)]
     assert of(15) == [([0, 1], 15), ([2], 30)]
     assert of(1) == [([0], 10), ([1], 10), ([2], 30)]
+
+
+def test_what_is_not_read_of_the_signature_is_not_checked() -> None:
+    adata = signed_screen()
+    expected = classified(adata.copy()).obs
+    adata.layers["X_pert"][np.flatnonzero(adata.obs["perturbation"] == "C")] = np.nan  # without markers
+    pd.testing.assert_frame_equal(classified(adata).obs, expected, check_exact=True)
 
 
 def test_threads_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,7 @@ def read_matrix(
     obsm: str | None = None,
     argument: str = "layer",
     bring: Callable[[Any], Any] | None = None,
+    check: bool = True,
 ) -> Matrix:
     """Read one matrix of an AnnData: `as_matrix` of what `find_matrix` finds.
 
@@ -36,7 +37,7 @@ def read_matrix(
     ----------
     adata, layer, obsm, argument
         See `find_matrix`. The data are never changed; backed files are read into memory.
-    bring
+    bring, check
         See `as_matrix`.
 
     Returns
@@ -48,7 +49,7 @@ def read_matrix(
     InputError
         The key does not exist, or the matrix is not accepted by `as_matrix`.
     """
-    return as_matrix(*find_matrix(adata, layer=layer, obsm=obsm, argument=argument), bring=bring)
+    return as_matrix(*find_matrix(adata, layer=layer, obsm=obsm, argument=argument), bring=bring, check=check)
 
 
 def find_matrix(
@@ -101,7 +102,7 @@ def check_anndata(adata: object) -> None:
         raise InputError(f"adata is a {type(adata).__name__}. Pass an AnnData.")
 
 
-def as_matrix(values: object, name: str, *, bring: Callable[[Any], Any] | None = None) -> Matrix:
+def as_matrix(values: object, name: str, *, bring: Callable[[Any], Any] | None = None, check: bool = True) -> Matrix:
     """Bring any accepted array into the form the kernels take; the caller's object is never modified.
 
     Parameters
@@ -114,6 +115,8 @@ def as_matrix(values: object, name: str, *, bring: Callable[[Any], Any] | None =
     bring
         Moves an array or CSR matrix to where it is used, as `Run.to_device` does: its values are read there only. None
         leaves it where it is.
+    check
+        Whether all values must be finite. Without, the caller checks those that it uses (`check_finite`).
 
     Returns
     -------
@@ -141,7 +144,8 @@ def as_matrix(values: object, name: str, *, bring: Callable[[Any], Any] | None =
     matrix = matrix if bring is None else bring(matrix)
     with current_device(matrix):
         matrix = _canonical(matrix) if is_sparse(matrix) else _contiguous(matrix, dtype)
-        check_finite(matrix, name)
+        if check:
+            check_finite(matrix, name)
         return cast("Matrix", matrix)
 
 

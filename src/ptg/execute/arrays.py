@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from ptg.data import current_device, gpu_of, is_gpu_array, is_sparse
-from ptg.data.scan import is_canonical
 from ptg.kernels.contract import Resources
 
 _LARGE = 4 << 20
@@ -47,12 +46,8 @@ def to_gpu(matrix: Any, resources: Resources) -> Any:
             cupy.cuda.get_current_stream().synchronize()
     if not is_sparse(matrix):
         return to_device(matrix, resources)
-    with current_device(matrix):
-        canonical = is_canonical(matrix)
     parts = tuple(to_device(part, resources) for part in (matrix.data, matrix.indices, matrix.indptr))
-    moved = import_module("cupyx.scipy.sparse").csr_matrix(parts, shape=matrix.shape)
-    moved.has_canonical_format = canonical
-    return moved
+    return import_module("cupyx.scipy.sparse").csr_matrix(parts, shape=matrix.shape)
 
 
 def place_like(result: Any, given: Any) -> Any:

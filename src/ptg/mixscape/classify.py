@@ -21,7 +21,7 @@ from ptg.data import (
 from ptg.execute import open_run
 from ptg.kernels.contract.projection import OK, MixtureRule
 from ptg.mixscape.columns import Batch, batches
-from ptg.mixscape.inputs import Inputs
+from ptg.mixscape.inputs import Inputs, matrices_of
 from ptg.mixscape.screen import Screen, Split, check_stored_names, read_log_base, read_screen
 from ptg.mixscape.selection import (
     Expression,
@@ -147,7 +147,7 @@ def classify_cells(
     copy = check_flag("copy", copy)
     screen = read_screen(adata, pert_key, control, split_by)
     _check_names(pert_key, screen, parameters)
-    with open_run("mixscape", device=device, show_progressbar=show_progressbar) as run:
+    with open_run("mixscape", device=device, show_progressbar=show_progressbar, near=matrices_of(adata)) as run:
         inputs = Inputs(adata, run)
         source = read_signature(inputs, parameters.layer)
         matrix = inputs.expression(parameters.de_layer, argument="de_layer")
@@ -235,8 +235,8 @@ def _classify_split(
         found.posterior[batch.cells] = result.posterior
         found.perturbed[batch.cells] = result.perturbed
         found.scores.add(split, batch, result)
-        for position, target in enumerate(batch.targets):
-            rows[target].update(_outcome(batch, position, result))
+        for target, outcome in zip(batch.targets, _outcomes(batch, result), strict=True):
+            rows[target].update(outcome)
     found.rows.extend(rows.values())
 
 
@@ -264,12 +264,18 @@ def _row(screen: Screen, split: Split, target: int, markers: Markers) -> dict[st
     }
 
 
-def _outcome(batch: Batch, position: int, result: ClassifiedTargets) -> dict[str, Any]:
-    status = int(result.status[position])
-    perturbed = result.perturbed[batch.of_target(position)]
-    return {
-        "n_iterations": int(result.n_rounds[position]),
-        "converged": bool(result.converged[position]),
-        "fraction_perturbed": float(perturbed.mean()) if status == OK else 0.0,
-        "reason": REASONS[status],
-    }
+def _outcomes(batch: Batch, result: ClassifiedTargets) -> list[dict[str, Any]]:
+    """List what each target of a batch adds to its row."""
+    offsets = batch.columns.cell_offsets
+    n_perturbed = np.diff(np.concatenate([[0], np.cumsum(result.perturbed)])[offsets])
+    fractions = np.where(result.status == OK, n_perturbed / np.maximum(np.diff(offsets), 1), 0.0)
+    columns = (result.n_rounds, result.converged, fractions, result.status)
+    return [
+        {
+            "n_iterations": n_rounds,
+            "converged": bool(converged),
+            "fraction_perturbed": fraction,
+            "reason": REASONS[status],
+        }
+        for n_rounds, converged, fraction, status in zip(*(column.tolist() for column in columns), strict=True)
+    ]

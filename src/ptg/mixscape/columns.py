@@ -36,11 +36,6 @@ class Batch:
     cells: NDArray[np.int64]
     columns: TargetColumns
 
-    def of_target(self, position: int) -> slice:
-        """Where the cells of one target are in `cells`."""
-        offsets = self.columns.cell_offsets
-        return slice(int(offsets[position]), int(offsets[position + 1]))
-
 
 def batches(
     source: SignatureSource, split: Split, markers: dict[int, NDArray[np.int64]], memory: int
@@ -64,14 +59,16 @@ def batches(
     # Beside the controls' columns there may be as much again of what they are computed from.
     most = max(memory // 2 // (16 * max(len(split.control_cells), 1)), 1)
     members: list[int] = []
-    genes: set[int] = set()
+    seen, n_seen = np.zeros(source.shape[1], dtype=bool), 0
     for target, own in markers.items():
-        wider = genes.union(own.tolist())
-        if members and len(wider) > most:
+        n_new = len(own) - int(np.count_nonzero(seen[own]))
+        if members and n_seen + n_new > most:
             yield _read(source, split, members, markers)
-            members, wider = [], set(own.tolist())
+            members, n_seen, n_new = [], 0, len(own)
+            seen[:] = False
         members.append(target)
-        genes = wider
+        seen[own] = True
+        n_seen += n_new
     if members:
         yield _read(source, split, members, markers)
 

@@ -13,6 +13,7 @@ import scipy.sparse as sp
 from scipy import stats
 
 from ptg.data import warn
+from ptg.execute import to_host
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,18 +53,21 @@ class Comparison:
         """Cells of a target."""
         return self.order[self.offsets[target] : self.offsets[target + 1]]
 
-    def means(self, of: Callable[[Any], Any] | None = None) -> NDArray[np.float64]:
-        """Mean of every gene in every target, and in the control (last); (n_targets + 1, n_genes).
+    def means(self, of: Callable[[Any], Any] | None = None) -> Any:
+        """Mean of every gene in every target, and in the control (last); (n_targets + 1, n_genes) on the run's device.
 
         With `of`, of that function of the values, which must map zero to zero.
         """
-        kernels, resources = self.run.kernels.moments, self.run.resources
-        with np.errstate(invalid="ignore"):  # a group without cells has no mean
-            means = [
-                kernels.group_sums(_mapped(cells, of), offsets, resources=resources) / np.diff(offsets)[:, None]
-                for cells, offsets in self._batches()
-            ]
-        return np.concatenate(means)
+        kernels, resources, arrays = self.run.kernels.moments, self.run.resources, self.run.arrays
+        means = arrays.empty((len(self.offsets), self.matrix.shape[1]))
+        first = 0
+        for cells, offsets in self._batches():
+            part = means[first : first + len(offsets) - 1]
+            kernels.group_sums(_mapped(cells, of), offsets, out=part, resources=resources)
+            with np.errstate(invalid="ignore"):  # a group without cells has no mean
+                part /= arrays.asarray(np.diff(offsets)[:, None], dtype=np.float64)
+            first += len(offsets) - 1
+        return means
 
     def moments(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Means and variances (n - 1), laid out as `means`."""
@@ -107,17 +111,21 @@ Tested: TypeAlias = "tuple[Any, Any | None, Any]"
 
 def _wilcoxon(comparison: Comparison) -> Tested:
     """Rank-sum test by its normal approximation, without continuity or tie correction."""
-    run = comparison.run
-    u = run.kernels.ranksum.u_statistics(
-        comparison.matrix, comparison.order, comparison.offsets, comparison.control, resources=run.resources
-    )
-    arrays = run.arrays
+    run, arrays = comparison.run, comparison.run.arrays
     special = import_module("scipy.special" if arrays is np else "cupyx.scipy.special")
-    z, n, m = arrays.asarray(u), arrays.asarray(comparison.sizes, dtype=np.float64), float(len(comparison.control))
+    z = run.kernels.ranksum.u_statistics(
+        comparison.matrix,
+        comparison.order,
+        comparison.offsets,
+        comparison.control,
+        out=arrays.empty((len(comparison.sizes), comparison.matrix.shape[1])),
+        resources=run.resources,
+    )
+    n, m = arrays.asarray(comparison.sizes, dtype=np.float64), float(len(comparison.control))
     with np.errstate(invalid="ignore"):
         z -= n * m / 2.0
         z /= arrays.sqrt(n * m * (n + m + 1.0) / 12.0)
-    return z, 2.0 * special.ndtr(-arrays.abs(z)), arrays.asarray(comparison.means())
+    return z, 2.0 * special.ndtr(-arrays.abs(z)), comparison.means()
 
 
 def _t_test(comparison: Comparison) -> Tested:
@@ -166,7 +174,7 @@ def _logistic_regression(comparison: Comparison) -> Tested:
         progress.advance(1)
     if unfinished:
         warn(f"test_method='logreg': the regression did not converge for {unfinished} of {n_targets} targets.")
-    return scores, None, comparison.means()
+    return scores, None, to_host(comparison.means())
 
 
 def _on_host(matrix: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ptg.data import is_sparse, read_matrix
+from ptg.data import is_gpu_array, is_sparse, read_matrix
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
 _MOST_ENTRIES = int(np.iinfo(np.int32).max)
 """Values that a sparse matrix of CuPy can have."""
+
+
+def matrices_of(adata: AnnData) -> list[Any]:
+    """List what may live on a GPU: X and the layers."""
+    return [adata.X, *adata.layers.values()]
 
 
 class Inputs:
@@ -28,11 +33,31 @@ class Inputs:
         """Return a layer (None: `adata.X`), kept where the run's kernels read it fastest; see `MatrixKernels.keep`."""
         name = layer or "X"
         if name not in self._kept:
-            matrix = read_matrix(self.adata, layer=name, argument=argument, bring=self._bring)
+            matrix = read_matrix(self.adata, layer=name, argument=argument, bring=self.bring)
             self._kept[name] = self.run.kernels.matrices.keep(matrix, resources=self.run.resources)
         return self._kept[name]
 
-    def _bring(self, matrix: Any) -> Any:
+    def values(self) -> Any:
+        """Return `adata.X` in a form of which rows can be taken."""
+        return read_matrix(self.adata, bring=self.bring)
+
+    def empty_beside_x(self, values: Any) -> Any:
+        """Make an array for a result as large as `values`: on the run's device if `adata.X` is on one, else the host's.
+
+        A kernel can fill it; `place_like` then brings it to `adata.X`, if it is not there.
+        """
+        arrays = self.run.arrays if is_gpu_array(self.adata.X) else np
+        return arrays.empty(values.shape, dtype=values.dtype)
+
+    def bring(self, matrix: Any) -> Any:
         """Bring what fits, to check it there."""
         is_large = is_sparse(matrix) and matrix.nnz > _MOST_ENTRIES
         return matrix if is_large else self.run.near(matrix)
+
+    def stored(self, layer: str) -> Any:
+        """Return a layer of which little is read: one of the host stays there, and no value is checked."""
+
+        def bring(matrix: Any) -> Any:
+            return self.run.to_device(matrix) if is_gpu_array(matrix) else matrix
+
+        return read_matrix(self.adata, layer=layer, bring=bring, check=False)

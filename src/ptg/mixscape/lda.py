@@ -9,7 +9,7 @@ import numpy as np
 
 from ptg.data import InputError, StagedWrites, check_flag, check_integer, check_string, read_obs
 from ptg.execute import open_run
-from ptg.mixscape.inputs import Inputs
+from ptg.mixscape.inputs import Inputs, matrices_of
 from ptg.mixscape.screen import Screen, check_global_column, read_log_base, read_screen
 from ptg.mixscape.selection import Expression, MarkerRule, Markers, check_marker_rule, select_as_pertpy, split_markers
 from ptg.mixscape.tables import target_table
@@ -71,7 +71,7 @@ def discriminate_cells(
     copy = check_flag("copy", copy)
     screen = read_screen(adata, pert_key, control, split_by)
     perturbed = _perturbed_cells(adata, screen, parameters)
-    with open_run("lda", device=device, show_progressbar=show_progressbar) as run:
+    with open_run("lda", device=device, show_progressbar=show_progressbar, near=matrices_of(adata)) as run:
         inputs = Inputs(adata, run)
         matrix = inputs.expression()
         expression = Expression(inputs.expression(parameters.layer), read_log_base(adata), run)

@@ -10,6 +10,7 @@ import numpy as np
 
 from ptg.data import InputError, Matrix, dense_rows, listed, not_found, read_matrix, warn
 from ptg.data.embedding import principal_components
+from ptg.execute import to_host
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -89,21 +90,19 @@ def _warn_capped(splits: list[Any], n_controls: NDArray[np.int64], n_neighbors: 
         warn(f"n_neighbors={n_neighbors} exceeds the control cells of {listed(small)}: all of them are used there.")
 
 
-def representation_of(
-    adata: AnnData, expression: Matrix, parameters: SignatureParameters
-) -> tuple[Matrix, dict[str, NDArray[Any]]]:
-    """Where distances are measured, and what had to be computed for it by obsm key."""
+def representation_of(adata: AnnData, parameters: SignatureParameters) -> tuple[Matrix, dict[str, NDArray[Any]]]:
+    """Where distances are measured, on the host, and what had to be computed for it by obsm key."""
     use_rep, n_pcs = parameters.use_rep, parameters.n_pcs
     if use_rep is None:
         use_rep = "X" if n_pcs == 0 or adata.n_vars < _SMALL_N_VARS else "X_pca"
         if use_rep not in ("X", *adata.obsm):
-            scores = _compute_pca(adata, expression, n_pcs or _DEFAULT_N_PCS)
+            scores = _compute_pca(adata, n_pcs or _DEFAULT_N_PCS)
             return _leading(scores, parameters.n_dims), {"X_pca": scores}
     if use_rep == "X":
-        return _leading(expression, parameters.n_dims), {}
+        return _leading(read_matrix(adata, bring=to_host), parameters.n_dims), {}
     if use_rep not in adata.obsm:
         raise not_found("use_rep", use_rep, "adata.obsm", list(adata.obsm), fix="Pass one of them, or 'X'.")
-    values = read_matrix(adata, obsm=use_rep)
+    values = read_matrix(adata, obsm=use_rep, bring=to_host)
     if n_pcs is not None and n_pcs > values.shape[1]:
         raise InputError(
             f"n_pcs={n_pcs} exceeds the {values.shape[1]} dimensions of obsm[{use_rep!r}]. Pass at most that many."
@@ -116,8 +115,9 @@ def _leading(matrix: Matrix, n_columns: int | None) -> Matrix:
     return matrix if n_columns is None or n_columns >= matrix.shape[1] else matrix[:, :n_columns]
 
 
-def _compute_pca(adata: AnnData, expression: Matrix, n_pcs: int) -> NDArray[Any]:
+def _compute_pca(adata: AnnData, n_pcs: int) -> NDArray[Any]:
     """Compute principal components, of the highly variable genes where those are marked (as scanpy does)."""
+    expression = read_matrix(adata, bring=to_host)
     if "highly_variable" in adata.var:
         expression = expression[:, np.asarray(adata.var["highly_variable"], dtype=bool)]
     return principal_components(expression, n_pcs)

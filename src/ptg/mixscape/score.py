@@ -21,7 +21,7 @@ from ptg.data import (
 )
 from ptg.execute import open_run
 from ptg.mixscape.columns import batches
-from ptg.mixscape.inputs import Inputs
+from ptg.mixscape.inputs import Inputs, matrices_of
 from ptg.mixscape.score_markers import MarkerSearch, given_markers
 from ptg.mixscape.screen import (
     FEWEST_CELLS,
@@ -114,7 +114,7 @@ def score_cells(
             "harmonize=True needs split_by: the controls are sampled to the targets' shares of the splits."
         )
     search = _search(adata, parameters)
-    with open_run("mixscale", device=device, show_progressbar=show_progressbar) as run:
+    with open_run("mixscale", device=device, show_progressbar=show_progressbar, near=matrices_of(adata)) as run:
         inputs = Inputs(adata, run)
         source = read_signature(inputs, parameters.layer)
         markers = _markers(inputs, screen, parameters, search)

@@ -128,8 +128,8 @@ class SelectAsSeurat:
         run = expression.run
         comparison = Comparison(expression.matrix, np.concatenate(cells), offsets, split.control_cells, run)
         # To three digits, as in Seurat.
-        shares = np.round(comparison.means(lambda values: (values > 0).astype(np.float32)), 3)
-        means = comparison.means(partial(self._levels, expression.log_base))
+        shares = np.round(to_host(comparison.means(lambda values: (values > 0).astype(np.float32))), 3)
+        means = to_host(comparison.means(partial(self._levels, expression.log_base)))
         change = np.log2((means[:-1] + 1.0) / (means[-1] + 1.0))
         keep = (np.abs(change) >= rule.logfc_threshold) & (np.maximum(shares[:-1], shares[-1]) >= _MIN_SHARE)
         if ranked.pvals is not None:

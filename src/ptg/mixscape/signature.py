@@ -17,7 +17,8 @@ from ptg.data import (
     groups_from_codes,
     warn,
 )
-from ptg.execute import available_memory, open_run
+from ptg.execute import array_module, available_memory, open_run, place_like, to_host
+from ptg.mixscape.inputs import Inputs
 from ptg.mixscape.neighbor_graph import find_search, neighbor_graph, representation_of
 from ptg.mixscape.parameters import SignatureParameters, check_signature_parameters
 from ptg.mixscape.signature_cells import Cells, read_cells
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from ptg.execute import Run
 
-_BLOCK_BYTES = 4 << 20
+_BLOCK_BYTES = {"numpy": 4 << 20, "cupy": 256 << 20}
 """Cells subtracted at a time, in float64, where that is all there is to do."""
 
 _DENSE_SHARE = 0.5
@@ -149,8 +150,10 @@ def perturbation_signature(
     )
     copy = check_flag("copy", copy)
     cells = read_cells(adata, pert_key, control, parameters)
-    with open_run("perturbation signature", device=device, show_progressbar=show_progressbar) as run:
-        results = _SELECTION[parameters.ref_selection_mode](adata, cells, parameters, run)
+    name = "perturbation signature"
+    with open_run(name, device=device, show_progressbar=show_progressbar, near=(adata.X,)) as run:
+        inputs = Inputs(adata, run)
+        results = _SELECTION[parameters.ref_selection_mode](inputs, cells, parameters)
     results.parameters.update({"pert_key": pert_key, "control": control})
     target = adata.copy() if copy else adata
     with StagedWrites(target) as staged:
@@ -189,20 +192,21 @@ _OWN_KEYS = (
 # --- ref_selection_mode="nn" -------------------------------------------------------------------------------------
 
 
-def _by_neighbors(adata: AnnData, cells: Cells, parameters: SignatureParameters, run: Run) -> _Results:
+def _by_neighbors(inputs: Inputs, cells: Cells, parameters: SignatureParameters) -> _Results:
+    run, expression = inputs.run, inputs.values()
     search = find_search(parameters, run)
-    representation, computed = representation_of(adata, cells.expression, parameters)
+    representation, computed = representation_of(inputs.adata, parameters)
     offsets, neighbors = neighbor_graph(representation, cells, parameters, search)
     written: dict[tuple[str, str], Any] = {("obsm", key): value for key, value in computed.items()}
     kept = {"ref_selection_mode": "nn", "n_neighbors": parameters.n_neighbors}
-    if not _wants_layer(cells.expression, parameters):
+    if not _wants_layer(expression, parameters):
         weights = np.repeat(1.0 / np.diff(offsets), np.diff(offsets))
         shape = (len(cells.split_of_cell),) * 2
         written["obsp", NEIGHBORS] = sp.csr_matrix((weights, neighbors, offsets), shape=shape)
         return _Results(written, kept)
-    out = np.empty(cells.expression.shape, dtype=cells.expression.dtype)
+    out = inputs.empty_beside_x(expression)
     run.kernels.neighbors.neighbor_signature(
-        cells.expression,
+        expression,
         np.arange(len(out)),
         offsets,
         neighbors,
@@ -210,40 +214,45 @@ def _by_neighbors(adata: AnnData, cells: Cells, parameters: SignatureParameters,
         resources=run.resources,
         batch_size=parameters.batch_size,
     )
-    written["layers", LAYER] = out
+    written["layers", LAYER] = place_like(out, inputs.adata.X)
     return _Results(written, kept)
 
 
 # --- ref_selection_mode="split_by" -------------------------------------------------------------------------------
 
 
-def _by_split(adata: AnnData, cells: Cells, parameters: SignatureParameters, run: Run) -> _Results:
-    expression, split_of_cell, n_splits = cells.expression, cells.split_of_cell, len(cells.splits)
-    references = _mean_controls(cells, run)
+def _by_split(inputs: Inputs, cells: Cells, parameters: SignatureParameters) -> _Results:
+    run, expression, split_of_cell = inputs.run, inputs.values(), cells.split_of_cell
+    n_cells, n_genes = expression.shape
+    references = _mean_controls(expression, cells, run)
     if not _wants_layer(expression, parameters):
-        one_per_cell = (np.ones(adata.n_obs), split_of_cell, np.arange(adata.n_obs + 1))
-        membership = sp.csr_matrix(one_per_cell, shape=(adata.n_obs, n_splits))
+        one_per_cell = (np.ones(n_cells), split_of_cell, np.arange(n_cells + 1))
+        membership = sp.csr_matrix(one_per_cell, shape=(n_cells, len(cells.splits)))
         kept = {"ref_selection_mode": "split_by", "split_by": parameters.split_by}
         return _Results({("obsm", REFERENCE): membership, ("varm", REFERENCE): references.T.copy()}, kept)
-    out = np.empty(expression.shape, dtype=expression.dtype)
-    size = parameters.batch_size or max(_BLOCK_BYTES // (8 * adata.n_vars), 1)
-    run.resources.progress.start(adata.n_obs)
-    for start in range(0, adata.n_obs, size):
-        part = slice(start, min(start + size, adata.n_obs))
-        out[part] = references[split_of_cell[part]] - dense_rows(expression, part)
+    out = inputs.empty_beside_x(expression)
+    arrays = array_module(expression)
+    means, codes = arrays.asarray(references), arrays.asarray(split_of_cell)
+    size = parameters.batch_size or max(_BLOCK_BYTES[arrays.__name__] // (8 * n_genes), 1)
+    run.resources.progress.start(n_cells)
+    for start in range(0, n_cells, size):
+        part = slice(start, min(start + size, n_cells))
+        signature = (means[codes[part]] - dense_rows(expression, part)).astype(out.dtype, copy=False)
+        out[part] = signature if array_module(out) is arrays else to_host(signature)
         run.resources.progress.advance(part.stop - part.start)
-    return _Results({("layers", LAYER): out}, {})
+    return _Results({("layers", LAYER): place_like(out, inputs.adata.X)}, {})
 
 
-def _mean_controls(cells: Cells, run: Run) -> NDArray[np.float64]:
+def _mean_controls(expression: Any, cells: Cells, run: Run) -> NDArray[np.float64]:
     """Mean expression of the controls in each split."""
     groups = groups_from_codes(cells.split_of_cell[cells.controls], cells.splits)
-    values = cells.expression[cells.controls[groups.order]]
+    rows = cells.controls[groups.order]
+    values = run.kernels.matrices.take_rows(expression, rows, resources=run.resources)
     sums = run.kernels.moments.group_sums(values, groups.offsets, resources=run.resources)
     return np.asarray(sums / groups.sizes[:, None])
 
 
-_SELECTION: dict[str, Callable[[AnnData, Cells, SignatureParameters, Run], _Results]] = {
+_SELECTION: dict[str, Callable[[Inputs, Cells, SignatureParameters], _Results]] = {
     "nn": _by_neighbors,
     "split_by": _by_split,
 }

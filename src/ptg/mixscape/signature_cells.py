@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ptg.data import InputError, Matrix, check_label, listed, read_labels, read_matrix
+from ptg.data import InputError, check_label, listed, read_labels
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -22,8 +22,6 @@ class Cells:
 
     Attributes
     ----------
-    expression
-        `adata.X`.
     controls
         Positions of the control cells.
     split_of_cell
@@ -32,14 +30,13 @@ class Cells:
         Names of the splits.
     """
 
-    expression: Matrix
     controls: NDArray[np.int64]
     split_of_cell: NDArray[np.int64]
     splits: list[Any]
 
 
 def read_cells(adata: AnnData, pert_key: str, control: str, parameters: SignatureParameters) -> Cells:
-    """Read expression, controls and splits."""
+    """Read controls and splits."""
     codes, names = read_labels(adata, pert_key, argument="pert_key")
     check_label("control", control, pert_key, names)
     controls = np.flatnonzero(codes == names.index(control))
@@ -47,7 +44,7 @@ def read_cells(adata: AnnData, pert_key: str, control: str, parameters: Signatur
     if parameters.split_by is not None:
         split_of_cell, splits = read_labels(adata, parameters.split_by, argument="split_by")
         _check_splits(adata, parameters.split_by, split_of_cell, splits, controls)
-    return Cells(read_matrix(adata), controls, split_of_cell, splits)
+    return Cells(controls, split_of_cell, splits)
 
 
 def _check_splits(

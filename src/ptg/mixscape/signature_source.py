@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import numpy as np
 import scipy.sparse as sp
 
-from ptg.data import InputError, Matrix, read_matrix
+from ptg.data import InputError, Matrix, check_finite
+from ptg.execute import to_host
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,10 +76,9 @@ def read_signature(inputs: Inputs, layer: str | None = None) -> SignatureSource:
         There is no signature, the layer does not exist, or cells that the neighbour graph refers to were removed.
     """
     adata = inputs.adata
-    if layer is not None and layer != LAYER:
-        return LayerSignature(read_matrix(adata, layer=layer), inputs.run)
-    if LAYER in adata.layers:
-        return LayerSignature(read_matrix(adata, layer=LAYER), inputs.run)
+    name = layer or LAYER
+    if name != LAYER or LAYER in adata.layers:
+        return LayerSignature(inputs.stored(name), f"adata.layers[{name!r}]", inputs.run)
     if NEIGHBORS in adata.obsp:
         return _read_neighbors(inputs)
     if REFERENCE in adata.obsm and REFERENCE in adata.varm:
@@ -90,7 +90,7 @@ def read_signature(inputs: Inputs, layer: str | None = None) -> SignatureSource:
 
 
 def _read_neighbors(inputs: Inputs) -> SignatureSource:
-    graph = sp.csr_matrix(inputs.adata.obsp[NEIGHBORS])
+    graph = sp.csr_matrix(to_host(inputs.adata.obsp[NEIGHBORS]))
     total = np.asarray(graph.sum(axis=1)).ravel()
     incomplete = int(np.count_nonzero(np.abs(total - 1) > 1e-6))
     if incomplete:
@@ -103,17 +103,28 @@ def _read_neighbors(inputs: Inputs) -> SignatureSource:
 
 
 def _read_references(inputs: Inputs) -> SignatureSource:
-    membership = sp.csr_matrix(inputs.adata.obsm[REFERENCE])
-    references = np.asarray(inputs.adata.varm[REFERENCE], dtype=np.float64)
+    membership = sp.csr_matrix(to_host(inputs.adata.obsm[REFERENCE]))
+    references = np.asarray(to_host(inputs.adata.varm[REFERENCE]), dtype=np.float64)
     split_of_cell = np.asarray(membership.argmax(axis=1)).ravel().astype(np.int64)
     return SplitSignature(inputs.expression(), np.ascontiguousarray(references.T), split_of_cell, inputs.run)
 
 
 @dataclass(frozen=True)
 class LayerSignature:
-    """A signature that is stored: only what is read of it is brought to a device."""
+    """A signature that is stored: only what is read of it is checked and brought to a device.
+
+    Attributes
+    ----------
+    values
+        The layer, dense or sparse.
+    name
+        How error messages call it.
+    run
+        Kernels and resources.
+    """
 
     values: Matrix
+    name: str
     run: Run
 
     @property
@@ -122,8 +133,16 @@ class LayerSignature:
         return cast("tuple[int, int]", self.values.shape)
 
     def read(self, blocks: Blocks) -> Any:
-        """Read some genes of some cells, see `SignatureSource`."""
-        return self.run.kernels.matrices.read_blocks(self.values, blocks, resources=self.run.resources)
+        """Read some genes of some cells, see `SignatureSource`.
+
+        Raises
+        ------
+        InputError
+            Values are NaN or infinite.
+        """
+        values = self.run.kernels.matrices.read_blocks(self.values, blocks, resources=self.run.resources)
+        check_finite(values, self.name)
+        return values
 
 
 @dataclass(frozen=True)

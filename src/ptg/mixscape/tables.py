@@ -37,45 +37,50 @@ class ScoreFrames:
     def __init__(self, obs_names: pd.Index[Any], pert_key: str, screen: Screen) -> None:
         self._obs_names = obs_names
         self._pert_key = pert_key
-        self._screen = screen
+        self._keys = [stored_name(name) for name in screen.names]
+        # Each label beside the control's, so that a target's two categories are a slice: thousands of small indexes
+        # take longer to make than the scores.
+        names = np.array(screen.names, dtype=object)
+        self._pairs = pd.Index(np.column_stack([names, np.full(len(names), names[screen.control])]).ravel())
         self.frames: dict[str, dict[str, pd.DataFrame]] = {}
 
     def add(self, split: Split, batch: Batch, result: ClassifiedTargets | ScoredTargets) -> None:
         """Add the targets of a batch that have scores."""
-        parts = [_scores(position, split, batch, result) for position in range(len(batch.targets))]
-        cells = np.concatenate([part.cells for part in parts])
-        names, stop = self._obs_names[cells], 0  # of all targets at once
-        for target, part in zip(batch.targets, parts, strict=True):
-            start, stop = stop, stop + len(part.cells)
+        scores = _scores(split, batch, result)
+        scored = pd.DataFrame({"pvec": scores.pvec}, index=self._obs_names[scores.cells])
+        bounds = scores.offsets.tolist()
+        for target, start, stop in zip(batch.targets, bounds[:-1], bounds[1:], strict=True):
             if start < stop:
-                frame = self._frame(part, target, names[start:stop])
-                self.frames.setdefault(stored_name(self._screen.names[target]), {})[stored_name(split.name)] = frame
-
-    def _frame(self, part: _Scores, target: int, index: pd.Index[Any]) -> pd.DataFrame:
-        names = self._screen.names
-        kind = pd.CategoricalDtype([names[target], names[self._screen.control]])
-        labels = pd.Categorical.from_codes(part.is_control.astype(np.int8), dtype=kind)
-        return pd.DataFrame({"pvec": part.scores, self._pert_key: labels}, index=index)
+                kind = pd.CategoricalDtype(self._pairs[2 * target : 2 * target + 2])
+                labels = pd.Categorical.from_codes(scores.is_control[start:stop], dtype=kind)
+                frame = scored.iloc[start:stop].assign(**{self._pert_key: labels})
+                self.frames.setdefault(self._keys[target], {})[stored_name(split.name)] = frame
 
 
 class _Scores(NamedTuple):
-    """Scores of a target's cells and a sample of the controls, in the order of the data; empty without a direction."""
+    """Scores of each target's cells and a sample of the controls, in the order of the data; none without a direction.
+
+    Target `k` of the batch has ``cells[offsets[k]:offsets[k + 1]]``.
+    """
 
     cells: NDArray[np.int64]
-    scores: NDArray[np.float64]
-    is_control: NDArray[np.bool_]
+    pvec: NDArray[np.float64]
+    is_control: NDArray[np.int8]
+    offsets: NDArray[np.int64]
 
 
-def _scores(position: int, split: Split, batch: Batch, result: ClassifiedTargets | ScoredTargets) -> _Scores:
-    sample = result.control_sample[position]
-    sample = sample[sample >= 0]
-    own = batch.of_target(position)
-    if not len(sample):
-        own = slice(own.start, own.start)
-    cells = np.concatenate([batch.cells[own], split.control_cells[sample]])
-    scores = np.concatenate([result.scores[own], result.control_scores[position, : len(sample)]])
-    order = np.argsort(cells, kind="stable")
-    return _Scores(cells[order], scores[order], order >= own.stop - own.start)
+def _scores(split: Split, batch: Batch, result: ClassifiedTargets | ScoredTargets) -> _Scores:
+    sampled = result.control_sample >= 0
+    n_own, n_sampled = np.diff(batch.columns.cell_offsets), sampled.sum(axis=1)
+    n_own = np.where(n_sampled > 0, n_own, 0)
+    own = np.repeat(n_sampled > 0, np.diff(batch.columns.cell_offsets))
+    cells = np.concatenate([batch.cells[own], split.control_cells[result.control_sample[sampled]]])
+    values = np.concatenate([result.scores[own], result.control_scores[sampled]])
+    target = np.concatenate([np.repeat(np.arange(len(n_own)), n_own), np.nonzero(sampled)[0]])
+    # Two ascending runs, which a stable sort merges.
+    order = np.argsort(target * len(split.codes) + cells, kind="stable")
+    offsets = np.concatenate([[0], np.cumsum(n_own + n_sampled)])
+    return _Scores(cells[order], values[order], (order >= n_own.sum()).astype(np.int8), offsets)
 
 
 def target_table(rows: list[dict[str, Any]]) -> pd.DataFrame:

@@ -35,6 +35,7 @@ class MomentKernels(Protocol):
         offsets: NDArray[Any],
         *,
         weights: NDArray[Any] | None = None,
+        out: Any = None,
         resources: Resources,
     ) -> NDArray[Any]:
         """Sum every column over the cells of each group.
@@ -49,6 +50,9 @@ class MomentKernels(Protocol):
             an empty group are 0.
         weights
             (n_draws, n_cells) non-negative numbers of any type; None means one draw of ones.
+        out
+            Float64 array in C order to fill and return, of the host or the backend's device; None makes one on the
+            host.
         resources
             Temporaries are in proportion to the result.
 

@@ -22,6 +22,7 @@ class RankSumKernels(Protocol):
         offsets: NDArray[np.int64],
         control: NDArray[np.int64],
         *,
+        out: Any = None,
         resources: Resources,
     ) -> NDArray[np.float64]:
         """Mann-Whitney U of every group against the control, for every gene.
@@ -41,6 +42,9 @@ class RankSumKernels(Protocol):
             share cells with each other and with the control.
         control
             Cells of the control group, int64; may be empty (U = 0).
+        out
+            (n_groups, n_genes) float64 in C order to fill and return, of the host or the backend's device; None makes
+            one on the host.
         resources
             Threads and memory; they do not change the result.
 

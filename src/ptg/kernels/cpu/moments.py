@@ -29,6 +29,7 @@ def group_sums(
     offsets: NDArray[Any],
     *,
     weights: NDArray[Any] | None = None,
+    out: Any = None,
     resources: Resources,
 ) -> NDArray[Any]:
     """Sum every column over the cells of each group: see the contract."""
@@ -45,7 +46,11 @@ def group_sums(
 
     run_tasks(add, _tasks(bounds), resources)
     sums = _by_group(partial, bounds, offsets)
-    return sums[0] if weights is None else sums
+    result: NDArray[Any] = sums[0] if weights is None else sums
+    if out is None:
+        return result
+    out[...] = result
+    return np.asarray(out)
 
 
 def group_moments(

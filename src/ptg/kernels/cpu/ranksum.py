@@ -28,10 +28,11 @@ def u_statistics(
     offsets: NDArray[np.int64],
     control: NDArray[np.int64],
     *,
+    out: Any = None,
     resources: Resources,
 ) -> NDArray[np.float64]:
     """Mann-Whitney U of every group against the control: see the contract."""
-    result = np.empty((len(offsets) - 1, matrix.shape[1]))
+    result: NDArray[np.float64] = np.empty((len(offsets) - 1, matrix.shape[1])) if out is None else out
     targets = _NonzeroColumns(matrix, order, offsets, resources)
     controls = _NonzeroColumns(matrix, control, np.array([0, len(control)]), resources)
     blocks = _blocks(targets.n_stored + controls.n_stored, len(result), matrix.dtype.itemsize, resources)

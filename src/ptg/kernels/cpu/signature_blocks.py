@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ptg.kernels.contract.matrices import Blocks
-from ptg.kernels.cpu.matrices import BlockPart, block_parts, read_blocks, take_rows
+from ptg.kernels.cpu.matrices import BlockPart, each_part, read_blocks, take_rows
 from ptg.kernels.cpu.threads import jit, run_tasks
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def signature_blocks(
         own = part.of(values)
         np.subtract(means.T, own, out=own)
 
-    run_tasks(subtract, block_parts(blocks), resources)
+    each_part(subtract, blocks, resources)
     return values
 
 

@@ -49,23 +49,27 @@ def group_sums(
     offsets: NDArray[Any],
     *,
     weights: NDArray[Any] | None = None,
+    out: Any = None,
     resources: Resources,
 ) -> NDArray[Any]:
     """Sum every column over the cells of each group: see the contract."""
     reader = RowReader(cells, resources)
-    sums = np.zeros((1 if weights is None else len(weights), len(offsets) - 1, reader.n_columns))
+    shape = (1 if weights is None else len(weights), len(offsets) - 1, reader.n_columns)
+    sums: Any = np.empty(shape) if out is None else out.reshape(shape)
+    sums[...] = 0.0
 
     def compute(run: _Run, entries: int) -> None:
         pieces = RowPieces(reader, run.bounds, entries)
         draws_at_once = min(max(resources.memory // run.n_bytes(reader.n_columns), 1), _LARGEST_GRID)
         with Downloads(resources) as downloads:
             for first in range(0, len(sums), draws_at_once):
-                out = sums[first : first + draws_at_once, run.first : run.stop]
+                part = sums[first : first + draws_at_once, run.first : run.stop]
                 some = None if weights is None else weights[first : first + draws_at_once]
-                downloads.start(_sums(run, pieces, some, len(out), resources), out)
+                downloads.start(_sums(run, pieces, some, len(part), resources), part)
 
     _each_run(compute, reader, offsets, resources)
-    return sums[0] if weights is None else sums
+    result: NDArray[Any] = sums[0] if weights is None else sums
+    return result
 
 
 def group_moments(

@@ -2,7 +2,8 @@
 
 The correlation matrix of a target with the controls is never formed: a product with it is one with the scatter matrix
 of the controls, which all targets of a group take together, and two with the target's own standardised cells. Groups,
-blocks and their sizes depend on the data alone, so that the bits depend neither on memory nor on the devices.
+blocks and their sizes depend on the data alone, so that the bits do not depend on the devices; nor on the memory, from
+8 GiB on.
 """
 
 from __future__ import annotations
@@ -24,14 +25,17 @@ if TYPE_CHECKING:
 
     from ptg.kernels.contract.resources import Resources
 
-_GROUP = 64
-"""Targets at once: with 8 vectors each they fill the device in a product with the scatter matrix."""
+_GROUP = 256
+"""Targets at once: a step for one takes as long as for many."""
 
-_GROUP_BYTES = 1 << 30
+_GROUP_BYTES = 2 << 30
 """Memory of the cells of a group, and of the vectors of a group; a target that exceeds it is taken alone."""
 
 _FORMED = 16_384
 """Genes up to which a scatter matrix is formed (2 GiB); beyond, the cells are applied to vectors instead."""
+
+_SHARE = 4
+"""Of the memory, the part that each of the three may take: less than the above on small devices."""
 
 
 def principal_axes(
@@ -42,16 +46,29 @@ def principal_axes(
     n_genes = control.shape[1]
     first_axis = np.concatenate([[0], np.cumsum(n_axes)])
     axes = np.empty((n_genes, int(first_axis[-1])))
-    groups = _groups(np.diff(offsets), n_axes, n_genes)
+    limit = min(_GROUP_BYTES, resources.memory // _SHARE)
+    groups = _groups(np.diff(offsets), n_axes, n_genes, limit)
     resources.progress.start(float(len(groups)))
 
     def compute(share: list[NDArray[np.int64]]) -> None:
         if not share:
             return
         controls, targets = _Rows(control, resources), _Rows(cells, resources)
-        pool = _Pool([controls.all()])
+        is_formed = n_genes <= _FORMED and 8 * n_genes * n_genes <= resources.memory // _SHARE
+        pool = _Pool([controls.all()], is_formed=is_formed)
         for group in share:
-            found = _group_axes(pool, targets, group, offsets, n_axes)
+            starts, sizes = offsets[group], np.diff(offsets)[group]
+            if _own_bytes(int(sizes[0]), n_genes) > limit:
+                # A single target with too many cells to be kept dense: they join the controls.
+                found = _group_axes(
+                    pool.with_part(targets.part(int(starts[0]), int(starts[0] + sizes[0]))),
+                    targets,
+                    starts,
+                    np.zeros(1, dtype=np.int64),
+                    n_axes[group],
+                )
+            else:
+                found = _group_axes(pool, targets, starts, sizes, n_axes[group])
             columns = [np.arange(first_axis[target], first_axis[target + 1]) for target in group]
             axes[:, np.concatenate(columns)] = found.get()
             resources.progress.advance(1.0)
@@ -61,17 +78,16 @@ def principal_axes(
     return axes
 
 
-def _groups(sizes: NDArray[np.int64], n_axes: NDArray[np.int64], n_genes: int) -> list[NDArray[np.int64]]:
-    """Targets that are computed together: of similar size, since all are padded to the largest."""
+def _groups(sizes: NDArray[np.int64], n_axes: NDArray[np.int64], n_genes: int, limit: int) -> list[NDArray[np.int64]]:
+    """Targets that are computed together: of similar size, since all are padded to the largest; the largest first."""
     wanted = np.flatnonzero(n_axes)
     if not len(wanted):
         return []
     vectors_bytes = 16 * n_genes * subspace_size(int(n_axes.max()))
-    most = min(_GROUP, max(_GROUP_BYTES // vectors_bytes, 1))
+    most = min(_GROUP, max(limit // vectors_bytes, 1))
     groups: list[list[int]] = []
     for target in wanted[np.argsort(-sizes[wanted], kind="stable")].tolist():
-        # The first target of a group is its largest.
-        fits = bool(groups) and (len(groups[-1]) + 1) * _own_bytes(int(sizes[groups[-1][0]]), n_genes) <= _GROUP_BYTES
+        fits = bool(groups) and (len(groups[-1]) + 1) * _own_bytes(int(sizes[groups[-1][0]]), n_genes) <= limit
         if fits and len(groups[-1]) < most:
             groups[-1].append(target)
         else:
@@ -111,8 +127,8 @@ class _Pool:
         (n_genes,) mean and centred sum of squares.
     """
 
-    def __init__(self, parts: list[Part]) -> None:
-        self._parts = parts
+    def __init__(self, parts: list[Part], *, is_formed: bool) -> None:
+        self._parts, self._is_formed = parts, is_formed
         self.n = sum(part.n for part in parts)
         self.mean: Any = 0.0
         for block in self._blocks():
@@ -122,13 +138,13 @@ class _Pool:
         for block in self._blocks():
             centred = block - self.mean
             self.squares = self.squares + (centred * centred).sum(axis=0)
-            if centred.shape[1] <= _FORMED:
+            if is_formed:
                 product = centred.T @ centred
                 self._scatter = product if self._scatter is None else self._scatter + product
 
     def with_part(self, part: Part) -> _Pool:
         """Return the pool with more cells in it."""
-        return _Pool([*self._parts, part])
+        return _Pool([*self._parts, part], is_formed=self._is_formed)
 
     def _blocks(self) -> Iterator[Any]:
         for part in self._parts:
@@ -188,17 +204,12 @@ class _Group:
 
 
 def _group_axes(
-    pool: _Pool, cells: _Rows, group: NDArray[np.int64], offsets: NDArray[np.int64], n_axes: NDArray[np.int64]
+    pool: _Pool, cells: _Rows, starts: NDArray[np.int64], sizes: NDArray[np.int64], n_axes: NDArray[np.int64]
 ) -> Any:
     """(n_genes, axes of the group's targets) on the current device."""
-    starts, sizes = offsets[group], np.diff(offsets)[group]
-    if len(group) == 1 and _own_bytes(int(sizes[0]), cells.n_columns) > _GROUP_BYTES:
-        # Too many cells to be kept dense: they join the controls.
-        pool = pool.with_part(cells.part(int(starts[0]), int(starts[0] + sizes[0])))
-        sizes = np.zeros(1, dtype=np.int64)
     matrices = _Group(pool, cells, starts, sizes)
-    vectors = leading_eigenvectors(matrices.times, matrices.active, n_axes[group])
-    wanted = np.arange(vectors.shape[1]) < n_axes[group][:, None]
+    vectors = leading_eigenvectors(matrices.times, matrices.active, n_axes)
+    wanted = np.arange(vectors.shape[1]) < n_axes[:, None]
     return signed(vectors[cp.asarray(wanted)].T)
 
 

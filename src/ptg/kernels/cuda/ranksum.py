@@ -37,20 +37,24 @@ def u_statistics(
     offsets: NDArray[np.int64],
     control: NDArray[np.int64],
     *,
+    out: Any = None,
     resources: Resources,
 ) -> NDArray[np.float64]:
     """Mann-Whitney U of every group against the control: see the contract."""
     shape = (len(offsets) - 1, matrix.shape[1])
+    result: NDArray[np.float64] = np.empty(shape) if out is None else out
     if 0 in {*shape, len(order), len(control)}:
-        return np.zeros(shape)
+        result[...] = 0.0
+        return result
     matrix, cells = _rows_of_interest(matrix, _Cells.on_host(order, offsets, control), resources)
     reader = RowReader(matrix, resources)
 
-    def compute(entries: int) -> NDArray[np.float64]:
-        return _RankSums(reader, cells, entries, resources).u_statistics()
+    def compute(entries: int) -> None:
+        _RankSums(reader, cells, entries, resources).u_statistics(result)
 
     n_entries = int(reader.starts[-1])
-    return with_fitting_size(compute, max(n_entries, 1), smallest=_FEWEST_ENTRIES, what="stored values at once")
+    with_fitting_size(compute, max(n_entries, 1), smallest=_FEWEST_ENTRIES, what="stored values at once")
+    return result
 
 
 class _Cells(NamedTuple):
@@ -111,10 +115,9 @@ class _RankSums:
         shares = share_out(reader.starts, len(self._devices))
         self._pieces = [RowPieces(reader, np.arange(first, stop + 1), entries) for first, stop in shares]
 
-    def u_statistics(self) -> NDArray[np.float64]:
-        """(n_groups, n_genes)."""
+    def u_statistics(self, result: Any) -> None:
+        """Fill (n_groups, n_genes)."""
         sizes = np.diff(self._cells.offsets)
-        result = np.empty((len(sizes), self._reader.n_columns))
         counts = np.stack(self._on_devices(self._count))
         stored = counts.sum(axis=(0, 1))
         cost = np.cumsum(np.append(0, _BYTES_PER_CONTROL * stored + _BYTES_PER_RESULT * len(sizes)))
@@ -130,7 +133,6 @@ class _RankSums:
                 zeros = cp.asarray(sizes)[:, None] * cp.asarray(block.below_zero)
                 with Downloads(self._resources) as downloads:
                     downloads.start((twice.view(np.int64) + zeros) / 2, result[:, first:stop])
-        return result
 
     def _on_devices(self, function: Any) -> Any:
         """Results of ``function(k)`` of every device; on the host if there are several."""

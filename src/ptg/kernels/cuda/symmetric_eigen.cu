@@ -33,8 +33,9 @@ __device__ __forceinline__ void rotate(double& x, double& y, const Rotation& r) 
   y = r.sine * before + r.cosine * y;
 }
 
-extern "C" __global__ void symmetric_eigen(const double* __restrict__ matrices, int n, int in_shared, double* work,
-                                           double* __restrict__ values, double* __restrict__ vectors) {
+extern "C" __global__ void __launch_bounds__(1024)
+    symmetric_eigen(const double* __restrict__ matrices, int n, int in_shared, double* work,
+                    double* __restrict__ values, double* __restrict__ vectors) {
   extern __shared__ double shared[];
   __shared__ BlockScratch scratch;
   __shared__ Rotation rotations[MOST_PAIRS];
