@@ -15,18 +15,17 @@ import ptg.kernels
 #: Environment variable with the seconds after which no further test is started.
 LIMIT = "PTG_SANITIZE_SECONDS"
 _FOLDER = Path(ptg.kernels.__file__).parent / "cuda"
-_KERNEL = re.compile(r'extern "C" __global__ void\s*(?:__launch_bounds__\([^)]*\))?[\s\\]*(\w+?)(?:##\w+)?\(')
-_SPECIAL = re.compile(r"wgmma")  # instructions that only cards of compute capability 9.0 have
+_KERNEL = re.compile(r'extern "C" __global__ void\s*(?:__launch_bounds__\((?:[^()]|\([^()]*\))*\))?[\s\\]*(\w+?)(?:##\w+)*\(')
 
 _started: set[str] = set()
 _out_of_time: list[str] = []
 _began = time.monotonic()
 
 
-def declared(*, special: bool = True) -> set[str]:
+def declared() -> set[str]:
     """Names of the kernels in the CUDA sources; of families with a type in their name only the part before it."""
     texts = [path.read_text(encoding="utf-8") for path in _FOLDER.glob("*.cu")]
-    return {name for text in texts if special or not _SPECIAL.search(text) for name in _KERNEL.findall(text)}
+    return {name for text in texts for name in _KERNEL.findall(text)}
 
 
 class _Recorded:
@@ -66,10 +65,7 @@ def _is_called(function: str, name: str) -> bool:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Name the kernels that were not started: no tool has seen them."""
-    import cupy
-
-    wanted = declared(special=cupy.cuda.Device().compute_capability == "90")
-    missing = sorted(name for name in wanted if not any(_is_called(found, name) for found in _started))
+    missing = sorted(name for name in declared() if not any(_is_called(found, name) for found in _started))
     print(f"\n{len(_started)} kernels started in {time.monotonic() - _began:.0f} s")
     if _out_of_time:
         print(f"{len(_out_of_time)} tests were not run: time was up")
