@@ -15,7 +15,9 @@ import ptg.kernels
 #: Environment variable with the seconds after which no further test is started.
 LIMIT = "PTG_SANITIZE_SECONDS"
 _FOLDER = Path(ptg.kernels.__file__).parent / "cuda"
-_KERNEL = re.compile(r'extern "C" __global__ void\s*(?:__launch_bounds__\((?:[^()]|\([^()]*\))*\))?[\s\\]*(\w+?)(?:##\w+)*\(')
+_KERNEL = re.compile(
+    r'extern "C" __global__ void\s*(?:__launch_bounds__\((?:[^()]|\([^()]*\))*\))?[\s\\]*(\w+?)(?:##\w+)*\('
+)
 
 _started: set[str] = set()
 _out_of_time: list[str] = []
