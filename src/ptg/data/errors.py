@@ -29,7 +29,8 @@ class InputError(ValueError):
 
 
 def entry_point(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Mark a public function: an `InputError` leaving it says which function was called."""
+    """Mark a public function: an `InputError` leaving it says which function was called, and of which class."""
+    is_method = next(iter(inspect.signature(function).parameters), "") == "self"
 
     @functools.wraps(function)
     def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
@@ -37,7 +38,7 @@ def entry_point(function: Callable[Parameters, Result]) -> Callable[Parameters, 
             return function(*args, **kwargs)
         except InputError as error:
             # The outermost entry point is the one that the user called.
-            error.where = function.__qualname__
+            error.where = f"{type(args[0]).__name__}.{function.__name__}" if is_method else function.__qualname__
             raise
 
     return call
