@@ -33,7 +33,7 @@ def entry_point(function: Callable[Parameters, Result]) -> Callable[Parameters, 
 
     The class is that of the object the method was called on, wherever the method is defined.
     """
-    is_method = "." in function.__qualname__.rpartition("<locals>.")[2]
+    is_method = next(iter(inspect.signature(function).parameters), "") in {"self", "cls"}
 
     @functools.wraps(function)
     def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
@@ -41,9 +41,9 @@ def entry_point(function: Callable[Parameters, Result]) -> Callable[Parameters, 
             return function(*args, **kwargs)
         except InputError as error:
             # The outermost entry point is the one that the user called.
-            owner = args[0] if is_method and args else None
+            owner = args[0] if is_method else None
             kind = owner if isinstance(owner, type) else type(owner)
-            error.where = function.__name__ if owner is None else f"{kind.__name__}.{function.__name__}"
+            error.where = f"{kind.__name__}.{function.__name__}" if is_method else function.__qualname__
             raise
 
     return call

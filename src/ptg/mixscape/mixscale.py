@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from ptg.data import entry_point
 from ptg.mixscape.score import check_score_parameters, score_cells
-from ptg.mixscape.signature import perturbation_signature
+from ptg.mixscape.signature import SignatureTool
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
-class Mixscale:
+class Mixscale(SignatureTool):
     """Score the strength of a perturbation in each cell.
 
     Parameters
@@ -26,52 +26,6 @@ class Mixscale:
     The method is Jiang, Dalgarno et al. (2025), https://doi.org/10.1038/s41556-025-01622-z. Call
     `perturbation_signature` first.
     """
-
-    def __init__(self, *, device: str | None = None) -> None:
-        self.device = device
-
-    @entry_point
-    def perturbation_signature(
-        self,
-        adata: AnnData,
-        pert_key: str,
-        control: str,
-        *,
-        ref_selection_mode: str = "nn",
-        split_by: str | None = None,
-        n_neighbors: int = 20,
-        use_rep: str | None = None,
-        n_dims: int | None = 15,
-        n_pcs: int | None = None,
-        knn_algorithm: str = "brute",
-        knn_kwargs: dict[str, Any] | None = None,
-        batch_size: int | None = None,
-        output: str = "auto",
-        copy: bool = False,
-        show_progressbar: bool = True,
-    ) -> AnnData | None:
-        """Subtract each cell from the mean of comparable control cells.
-
-        Parameters and result are those of `ptg.mixscape.perturbation_signature`.
-        """
-        return perturbation_signature(
-            adata,
-            pert_key,
-            control,
-            ref_selection_mode=ref_selection_mode,
-            split_by=split_by,
-            n_neighbors=n_neighbors,
-            use_rep=use_rep,
-            n_dims=n_dims,
-            n_pcs=n_pcs,
-            knn_algorithm=knn_algorithm,
-            knn_kwargs=knn_kwargs,
-            batch_size=batch_size,
-            output=output,
-            copy=copy,
-            device=self.device,
-            show_progressbar=show_progressbar,
-        )
 
     @entry_point
     def mixscale(

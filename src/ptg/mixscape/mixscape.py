@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ptg.data import entry_point
 from ptg.mixscape.classify import check_class_parameters, classify_cells
 from ptg.mixscape.lda import check_lda_parameters, discriminate_cells
-from ptg.mixscape.score import check_score_parameters, score_cells
-from ptg.mixscape.signature import perturbation_signature
+from ptg.mixscape.mixscale import Mixscale
+from ptg.mixscape.signature import SignatureTool
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
-class Mixscape:
+class Mixscape(SignatureTool):
     """Tell cells that respond to their perturbation from those that escaped it.
 
     Parameters
@@ -39,52 +39,6 @@ class Mixscape:
     >>> sorted(rna.obs["mixscape_class_global"].dropna().unique())
     ['KO', 'NP', 'NT']
     """
-
-    def __init__(self, *, device: str | None = None) -> None:
-        self.device = device
-
-    @entry_point
-    def perturbation_signature(
-        self,
-        adata: AnnData,
-        pert_key: str,
-        control: str,
-        *,
-        ref_selection_mode: str = "nn",
-        split_by: str | None = None,
-        n_neighbors: int = 20,
-        use_rep: str | None = None,
-        n_dims: int | None = 15,
-        n_pcs: int | None = None,
-        knn_algorithm: str = "brute",
-        knn_kwargs: dict[str, Any] | None = None,
-        batch_size: int | None = None,
-        output: str = "auto",
-        copy: bool = False,
-        show_progressbar: bool = True,
-    ) -> AnnData | None:
-        """Subtract each cell from the mean of comparable control cells.
-
-        Parameters and result are those of `ptg.mixscape.perturbation_signature`.
-        """
-        return perturbation_signature(
-            adata,
-            pert_key,
-            control,
-            ref_selection_mode=ref_selection_mode,
-            split_by=split_by,
-            n_neighbors=n_neighbors,
-            use_rep=use_rep,
-            n_dims=n_dims,
-            n_pcs=n_pcs,
-            knn_algorithm=knn_algorithm,
-            knn_kwargs=knn_kwargs,
-            batch_size=batch_size,
-            output=output,
-            copy=copy,
-            device=self.device,
-            show_progressbar=show_progressbar,
-        )
 
     @entry_point
     def mixscape(
@@ -258,25 +212,21 @@ class Mixscape:
             As there.
         """
         del perturbation_type
-        parameters = check_score_parameters(
-            new_class_name=new_class_name,
-            layer=layer,
-            de_layer=de_layer,
-            scale=scale,
-            max_de_genes=max_de_genes,
-            test_method=test_method,
-            min_de_genes=min_de_genes,
-            logfc_threshold=logfc_threshold,
-            pval_cutoff=pval_cutoff,
-        )
-        return score_cells(
+        return Mixscale(device=self.device).mixscale(
             adata,
             pert_key,
             control,
-            parameters,
+            new_class_name=new_class_name,
+            layer=layer,
+            min_de_genes=min_de_genes,
+            max_de_genes=max_de_genes,
+            logfc_threshold=logfc_threshold,
+            de_layer=de_layer,
+            test_method=test_method,
+            scale=scale,
             split_by=split_by,
+            pval_cutoff=pval_cutoff,
             copy=copy,
-            device=self.device,
             show_progressbar=show_progressbar,
         )
 

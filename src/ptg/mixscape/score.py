@@ -69,12 +69,12 @@ def check_score_parameters(
     de_layer: str | None,
     scale: object,
     max_de_genes: object,
-    fine_mode: object = False,
-    fine_mode_labels: object = "guide_id",
-    de_genes_by_target: Mapping[Any, Sequence[str]] | None = None,
-    harmonize: object = False,
-    harmonize_min_proportion: object = 0.1,
-    random_state: object = 0,
+    fine_mode: object,
+    fine_mode_labels: object,
+    de_genes_by_target: Mapping[Any, Sequence[str]] | None,
+    harmonize: object,
+    harmonize_min_proportion: object,
+    random_state: object,
     **markers: object,
 ) -> ScoreParameters:
     """Check everything that can be checked without looking at the data."""

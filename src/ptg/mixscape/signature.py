@@ -39,126 +39,165 @@ _DENSE_SHARE = 0.5
 """Largest share of the free memory that the dense layer may take before `output="auto"` keeps the graph."""
 
 
-@entry_point
-def perturbation_signature(
-    adata: AnnData,
-    pert_key: str,
-    control: str,
-    *,
-    ref_selection_mode: str = "nn",
-    split_by: str | None = None,
-    n_neighbors: int = 20,
-    use_rep: str | None = None,
-    n_dims: int | None = 15,
-    n_pcs: int | None = None,
-    knn_algorithm: str = "brute",
-    knn_kwargs: dict[str, Any] | None = None,
-    batch_size: int | None = None,
-    output: str = "auto",
-    copy: bool = False,
-    device: str | None = None,
-    show_progressbar: bool = True,
-) -> AnnData | None:
-    """Subtract each cell from the mean of comparable control cells.
+class SignatureTool:
+    """What Mixscape and Mixscale have in common: a device, and the signature that both begin with.
 
     Parameters
     ----------
-    adata
-        Unscaled, log1p-transformed expression in `adata.X`.
-    pert_key
-        Column of `adata.obs` with the perturbations. Cells without a label get a signature too.
-    control
-        The control group in `pert_key`. Control cells get a signature too, each being its own nearest neighbour.
-    ref_selection_mode
-        ``"nn"``: the reference of a cell are its `n_neighbors` nearest control cells. ``"split_by"``: all control
-        cells of its split.
-    split_by
-        Column of `adata.obs`, e.g. the replicate: references come from the cell's own split. Every cell needs a label
-        in it and every split control cells.
-    n_neighbors
-        Number of nearest controls. A split with fewer controls uses all it has, and one warning lists such splits.
-    use_rep
-        Where distances are measured: ``"X"`` or a key of `adata.obsm`. None: X below 50 genes, else ``"X_pca"``, which
-        is computed and written to `adata.obsm` if it does not exist (from ``var["highly_variable"]`` if that is set).
-    n_dims
-        Use the first dimensions only; None uses all.
-    n_pcs
-        Number of principal components to compute (default 50), or to take from ``"X_pca"``; 0 stands for
-        ``use_rep="X"``.
-    knn_algorithm
-        ``"brute"``, the exact search. The approximate ``"ivfflat"``, ``"ivfpq"`` and ``"cagra"`` need a GPU and cuVS,
-        and may give other neighbours on another version or device.
-    knn_kwargs
-        Options of the approximate searches, by cuVS's names: ``n_lists`` (default: square root of the number of
-        controls) and ``n_probes``; ``"ivfpq"`` also ``pq_bits``, ``pq_dim``; ``"cagra"`` instead ``graph_degree``,
-        ``intermediate_graph_degree``, ``itopk_size``.
-    batch_size
-        Cells computed at a time by one thread; None chooses. It does not change the result.
-    output
-        ``"layer"`` writes the dense signature. ``"graph"`` keeps what it follows from (the neighbour graph, or the mean
-        controls), a few hundred bytes per cell, from which Mixscape and Mixscale compute the columns that they need:
-        X must then stay as it is. ``"auto"`` writes the layer unless it would take more than half of the free memory;
-        a warning says so.
-    copy
-        Write to a copy of `adata` and return it.
     device
-        ``"auto"``, ``"cpu"``; None takes ``ptg.settings.device``.
-    show_progressbar
-        Show a bar when the work takes a while and somebody watches.
+        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; None takes ``ptg.settings.device``.
+    """
+
+    def __init__(self, *, device: str | None = None) -> None:
+        self.device = device
+
+    @entry_point
+    def perturbation_signature(
+        self,
+        adata: AnnData,
+        pert_key: str,
+        control: str,
+        *,
+        ref_selection_mode: str = "nn",
+        split_by: str | None = None,
+        n_neighbors: int = 20,
+        use_rep: str | None = None,
+        n_dims: int | None = 15,
+        n_pcs: int | None = None,
+        knn_algorithm: str = "brute",
+        knn_kwargs: dict[str, Any] | None = None,
+        batch_size: int | None = None,
+        output: str = "auto",
+        copy: bool = False,
+        show_progressbar: bool = True,
+    ) -> AnnData | None:
+        """Subtract each cell from the mean of comparable control cells.
+
+        Parameters
+        ----------
+        adata
+            Unscaled, log1p-transformed expression in `adata.X`.
+        pert_key
+            Column of `adata.obs` with the perturbations. Cells without a label get a signature too.
+        control
+            The control group in `pert_key`. Control cells get a signature too, each being its own nearest neighbour.
+        ref_selection_mode
+            ``"nn"``: the reference of a cell are its `n_neighbors` nearest control cells. ``"split_by"``: all control
+            cells of its split.
+        split_by
+            Column of `adata.obs`, e.g. the replicate: references come from the cell's own split. Every cell needs a
+            label in it and every split control cells.
+        n_neighbors
+            Number of nearest controls. A split with fewer controls uses all it has, and one warning lists such splits.
+        use_rep
+            Where distances are measured: ``"X"`` or a key of `adata.obsm`. None: X below 50 genes, else ``"X_pca"``,
+            which is computed and written to `adata.obsm` if it does not exist (from ``var["highly_variable"]`` if that
+            is set).
+        n_dims
+            Use the first dimensions only; None uses all.
+        n_pcs
+            Number of principal components to compute (default 50), or to take from ``"X_pca"``; 0 stands for
+            ``use_rep="X"``.
+        knn_algorithm
+            ``"brute"``, the exact search. The approximate ``"ivfflat"``, ``"ivfpq"`` and ``"cagra"`` need a GPU and
+            cuVS, and may give other neighbours on another version or device.
+        knn_kwargs
+            Options of the approximate searches, by cuVS's names: ``n_lists`` (default: square root of the number of
+            controls) and ``n_probes``; ``"ivfpq"`` also ``pq_bits``, ``pq_dim``; ``"cagra"`` instead ``graph_degree``,
+            ``intermediate_graph_degree``, ``itopk_size``.
+        batch_size
+            Cells computed at a time by one thread; None chooses. It does not change the result.
+        output
+            ``"layer"`` writes the dense signature. ``"graph"`` keeps what it follows from (the neighbour graph, or the
+            mean controls), a few hundred bytes per cell, from which Mixscape and Mixscale compute the columns that they
+            need: X must then stay as it is. ``"auto"`` writes the layer unless it would take more than half of the free
+            memory; a warning says so.
+        copy
+            Write to a copy of `adata` and return it.
+        show_progressbar
+            Show a bar when the work takes a while and somebody watches.
+
+        Returns
+        -------
+        None, or the copy. Written are ``layers["X_pert"]`` (dense; float32 for float32 X, else float64; on the GPU
+        where X is a CuPy or cupyx matrix), or for ``"graph"`` ``obsp["X_pert_neighbors"]`` (cells x cells, weight 1/k
+        for each of the k neighbours; mode ``"nn"``) respectively ``obsm["X_pert_reference"]`` and
+        ``varm["X_pert_reference"]`` (the split of each cell and the mean control of each split), and the arguments in
+        ``uns["X_pert"]``.
+
+        Raises
+        ------
+        InputError
+            An argument is not accepted, a column, group or representation does not exist, cells lack a split label, a
+            split has no control cell, or an approximate search cannot run or misses neighbours.
+
+        Notes
+        -----
+        With R(i) the reference controls of cell i, mode ``"nn"`` gives ``log1p(mean_{j in R(i)} expm1(x_j)) - x_i`` and
+        mode ``"split_by"`` gives ``mean_{j in R(i)} x_j - x_i``. Distances are Euclidean, in float64; among controls at
+        equal distance the first in the data are taken. Sign and conventions are pertpy's, the method is that of
+        Papalexi et al. (2021), https://doi.org/10.1038/s41588-021-00778-2.
+
+        Examples
+        --------
+        >>> import anndata, numpy, pandas, ptg
+        >>> x = numpy.log1p(numpy.array([[1.0], [3.0], [7.0]]))
+        >>> obs = pandas.DataFrame({"perturbation": ["NT", "NT", "A"]}, index=["a", "b", "c"])
+        >>> adata = anndata.AnnData(x, obs=obs)
+        >>> ptg.Mixscape().perturbation_signature(adata, "perturbation", "NT", n_neighbors=1)
+        >>> numpy.expm1(-adata.layers["X_pert"][:, 0]).round(3).tolist()
+        [-0.0, -0.0, 1.0]
+        """
+        parameters = check_signature_parameters(
+            ref_selection_mode=ref_selection_mode,
+            split_by=split_by,
+            n_neighbors=n_neighbors,
+            use_rep=use_rep,
+            n_dims=n_dims,
+            n_pcs=n_pcs,
+            knn_algorithm=knn_algorithm,
+            knn_kwargs=knn_kwargs,
+            batch_size=batch_size,
+            output=output,
+        )
+        copy = check_flag("copy", copy)
+        cells = read_cells(adata, pert_key, control, parameters)
+        name = "perturbation signature"
+        with open_run(name, device=self.device, show_progressbar=show_progressbar, near=(adata.X,)) as run:
+            inputs = Inputs(adata, run)
+            results = _SELECTION[parameters.ref_selection_mode](inputs, cells, parameters)
+        results.parameters.update({"pert_key": pert_key, "control": control})
+        target = adata.copy() if copy else adata
+        with StagedWrites(target) as staged:
+            results.stage(staged)
+        return target if copy else None
+
+
+@entry_point
+def perturbation_signature(
+    adata: AnnData, pert_key: str, control: str, *, device: str | None = None, **options: Any
+) -> AnnData | None:
+    """Subtract each cell from the mean of comparable control cells: `Mixscape.perturbation_signature` as a function.
+
+    Parameters
+    ----------
+    adata, pert_key, control
+        As there.
+    device
+        As `Mixscape` takes it.
+    **options
+        The keywords of the method.
 
     Returns
     -------
-    None, or the copy. Written are ``layers["X_pert"]`` (dense; float32 for float32 X, else float64), or for ``"graph"``
-    ``obsp["X_pert_neighbors"]`` (cells x cells, weight 1/k for each of the k neighbours; mode ``"nn"``) respectively
-    ``obsm["X_pert_reference"]`` and ``varm["X_pert_reference"]`` (the split of each cell and the mean control of each
-    split), and the arguments in ``uns["X_pert"]``.
+    As there.
 
     Raises
     ------
     InputError
-        An argument is not accepted, a column, group or representation does not exist, cells lack a split label, a
-        split has no control cell, or an approximate search cannot run or misses neighbours.
-
-    Notes
-    -----
-    With R(i) the reference controls of cell i, mode ``"nn"`` gives ``log1p(mean_{j in R(i)} expm1(x_j)) - x_i`` and
-    mode ``"split_by"`` gives ``mean_{j in R(i)} x_j - x_i``. Distances are Euclidean, in float64; among controls at
-    equal distance the first in the data are taken. Sign and conventions are pertpy's, the method is that of Papalexi
-    et al. (2021), https://doi.org/10.1038/s41588-021-00778-2.
-
-    Examples
-    --------
-    >>> import anndata, numpy, pandas
-    >>> x = numpy.log1p(numpy.array([[1.0], [3.0], [7.0]]))
-    >>> obs = pandas.DataFrame({"perturbation": ["NT", "NT", "A"]}, index=["a", "b", "c"])
-    >>> adata = anndata.AnnData(x, obs=obs)
-    >>> perturbation_signature(adata, "perturbation", "NT", n_neighbors=1)
-    >>> numpy.expm1(-adata.layers["X_pert"][:, 0]).round(3).tolist()
-    [-0.0, -0.0, 1.0]
+        As there.
     """
-    parameters = check_signature_parameters(
-        ref_selection_mode=ref_selection_mode,
-        split_by=split_by,
-        n_neighbors=n_neighbors,
-        use_rep=use_rep,
-        n_dims=n_dims,
-        n_pcs=n_pcs,
-        knn_algorithm=knn_algorithm,
-        knn_kwargs=knn_kwargs,
-        batch_size=batch_size,
-        output=output,
-    )
-    copy = check_flag("copy", copy)
-    cells = read_cells(adata, pert_key, control, parameters)
-    name = "perturbation signature"
-    with open_run(name, device=device, show_progressbar=show_progressbar, near=(adata.X,)) as run:
-        inputs = Inputs(adata, run)
-        results = _SELECTION[parameters.ref_selection_mode](inputs, cells, parameters)
-    results.parameters.update({"pert_key": pert_key, "control": control})
-    target = adata.copy() if copy else adata
-    with StagedWrites(target) as staged:
-        results.stage(staged)
-    return target if copy else None
+    return SignatureTool(device=device).perturbation_signature(adata, pert_key, control, **options)
 
 
 @dataclass(frozen=True)
