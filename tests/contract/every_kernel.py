@@ -344,8 +344,14 @@ def resampling_cases() -> Iterator[Case]:
     values = np.random.default_rng(6).standard_normal((5, 7))
 
     def accumulated(kernels: Backend, resources: Resources) -> Any:
-        # CuPy comes with the kernels on GPUs; the other arguments of this kernel must be on the device.
-        arrays = import_module("cupy") if resources.devices else np
+        # The arguments of this kernel are on the device, the first of a run, which is the current one.
+        if not resources.devices:
+            return welford(kernels, resources, np)
+        arrays = import_module("cupy")
+        with arrays.cuda.Device(resources.devices[0]):
+            return welford(kernels, resources, arrays)
+
+    def welford(kernels: Backend, resources: Resources, arrays: Any) -> Any:
         means, squares = arrays.zeros(7), arrays.zeros(7)
         for first in (0, 2):
             rows = arrays.asarray(values[first : first + 3])

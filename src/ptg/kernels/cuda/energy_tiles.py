@@ -97,7 +97,7 @@ class _Rows:
 
     def __init__(self, cells: Any, resources: Resources) -> None:
         sparse = not isinstance(cells, (np.ndarray, cp.ndarray))
-        self._cells = csp.csr_matrix(cells) if sparse else to_device(cells, resources)
+        self._cells = _csr_here(cells, resources) if sparse else to_device(cells, resources)
         alone = replace(resources, progress=NO_PROGRESS, devices=(cp.cuda.runtime.getDevice(),))
         total = group_sums(self._cells, np.array([0, cells.shape[0]]), resources=alone)
         self._centre = cp.asarray(total).ravel() / cells.shape[0]
@@ -119,6 +119,12 @@ class _Rows:
         values -= self._centre
         values *= 1.0 / self.unit
         return _Block(values, cp.square(values).sum(axis=1))
+
+
+def _csr_here(cells: Any, resources: Resources) -> Any:
+    """Bring a CSR matrix of host or any device to the current one."""
+    parts = tuple(to_device(part, resources) for part in (cells.data, cells.indices, cells.indptr))
+    return csp.csr_matrix(parts, shape=cells.shape)
 
 
 def tile_sums(

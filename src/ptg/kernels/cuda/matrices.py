@@ -87,6 +87,19 @@ def _bytes_there(matrix: Any) -> int:
     return int(matrix.nnz * (matrix.dtype.itemsize + np.dtype(_index_type(matrix)).itemsize))
 
 
+def here(matrix: Any, resources: Resources) -> Any:
+    """Copy a matrix on another device to the current one; one on the host stays there."""
+    if is_on_host(matrix):
+        return matrix
+    if isinstance(matrix, cp.ndarray):
+        return to_device(matrix, resources)
+    if matrix.data.device == cp.cuda.Device():
+        return matrix
+    return DeviceCsr(
+        *(to_device(part, resources) for part in (matrix.data, matrix.indices, matrix.indptr)), matrix.shape
+    )
+
+
 def take_rows(matrix: Any, rows: NDArray[np.int64], *, resources: Resources) -> Any:
     """Copy some rows; see the contract."""
     if is_on_host(matrix):

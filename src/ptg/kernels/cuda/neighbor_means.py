@@ -9,7 +9,7 @@ import numpy as np
 
 from ptg.kernels.cuda.devices import on_devices
 from ptg.kernels.cuda.download import Downloads
-from ptg.kernels.cuda.matrices import take_rows
+from ptg.kernels.cuda.matrices import here, take_rows
 from ptg.kernels.cuda.memory import with_fitting_size
 from ptg.kernels.cuda.pieces import share_out
 from ptg.kernels.cuda.rows import DeviceRows, RowReader
@@ -41,12 +41,11 @@ def neighbor_signature(
 ) -> None:
     """Subtract cells from the mean of their neighbours: see the contract."""
     rows, offsets = cp.asnumpy(rows), cp.asnumpy(neighbor_offsets).astype(np.int64)
-    expression = _Expression(matrix, resources)
-    n_genes = expression.reader.n_columns
+    of_row, n_genes = _Expression(matrix, resources).row_bytes, matrix.shape[1]
     if not len(rows) or not n_genes:
         return
     resources.progress.start(float(len(rows)))
-    row_bytes = out.dtype.itemsize * n_genes + expression.row_bytes
+    row_bytes = out.dtype.itemsize * n_genes + of_row
     size = batch_size or max(_PIECE_BYTES // row_bytes, 1)
     size = max(min(size, len(rows), resources.memory // 4 // row_bytes), 1)
 
@@ -54,6 +53,7 @@ def neighbor_signature(
         first, stop = share
         if first == stop:
             return
+        expression = _Expression(here(matrix, resources), resources)
         table = _Table(expression, neighbors[offsets[first] : offsets[stop]])
 
         def fill(size: int) -> None:
