@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -94,6 +96,58 @@ def test_guides(cp, csp, containers, kind: str, device: str | None) -> None:
     bare = ptg.GuideAssignment(device=device).assign_by_threshold(containers[kind](counts), assignment_threshold=5)
     assert isinstance(bare, cp.ndarray if kind in {"dense", "Fortran order"} else csp.csr_matrix)
     assert np.array_equal((bare if isinstance(bare, cp.ndarray) else bare.toarray()).get(), counts >= 5)
+
+
+def screened(adata: ad.AnnData, device: str | None, **signature: Any) -> ad.AnnData:
+    """All four calls of Mixscape and Mixscale."""
+    tool = ptg.Mixscape(device=device)
+    tool.perturbation_signature(adata, "perturbation", "NT", **signature)
+    tool.mixscape(adata, "perturbation", "NT")
+    tool.mixscale(adata, "perturbation", "NT", max_de_genes=9)
+    tool.lda(adata, "perturbation", "NT", n_comps=3)
+    return adata
+
+
+SIGNATURES = {
+    "embedding": {"use_rep": "X_pca", "output": "layer"},
+    "expression": {"use_rep": "X", "n_dims": None, "output": "layer"},
+    "splits": {"ref_selection_mode": "split_by", "split_by": "replicate", "output": "layer"},
+    "graph": {"use_rep": "X_pca", "output": "graph"},
+    "references": {"ref_selection_mode": "split_by", "split_by": "replicate", "output": "graph"},
+}
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("signature", list(SIGNATURES))
+@pytest.mark.parametrize("kind", KINDS)
+def test_mixscape(cp, containers, kind: str, signature: str, device: str | None) -> None:
+    here = small_screen(sparse=False)
+    here.X = here.X.astype(np.float64)
+    there = here.copy()
+    there.X = containers[kind](here.X)
+    before = type(there.X)
+    if signature == "embedding":
+        there.obsm["X_pca"] = cp.asarray(here.obsm["X_pca"])
+    found = screened(there, device, **SIGNATURES[signature])
+    expected = screened(here, "cpu", **SIGNATURES[signature])
+    assert type(there.X) is before
+    pd.testing.assert_frame_equal(found.obs, expected.obs, rtol=1e-7, atol=1e-7)
+    np.testing.assert_allclose(found.uns["mixscape_lda"], expected.uns["mixscape_lda"], rtol=1e-5, atol=1e-6)
+    assert ("X_pert" in expected.layers) == (SIGNATURES[signature]["output"] == "layer")
+    if "X_pert" in expected.layers:
+        assert isinstance(found.layers["X_pert"], cp.ndarray)
+        np.testing.assert_allclose(found.layers["X_pert"].get(), expected.layers["X_pert"], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_signature_that_is_not_finite(cp, device: str | None) -> None:
+    adata = small_screen(sparse=False)
+    adata.X = cp.asarray(adata.X)
+    tool = ptg.Mixscape(device=device)
+    tool.perturbation_signature(adata, "perturbation", "NT", use_rep="X_pca", output="layer")
+    adata.layers["X_pert"][...] = cp.nan
+    with pytest.raises(ptg.InputError, match=r"Mixscape.mixscape: adata.layers\['X_pert'\] has \d+ NaN or infinite"):
+        tool.mixscape(adata, "perturbation", "NT")
 
 
 @pytest.mark.parametrize("device", DEVICES)
