@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 
-from ptg.data import check_choice, check_options, not_found
+from ptg.data import InputError, check_choice, check_options, not_found
 from ptg.distance import relabel
 
 if TYPE_CHECKING:
@@ -67,7 +67,8 @@ class MetricRecord:
     name, aliases
         What users may call it; results carry `name`.
     needs
-        ``"cells"`` if every cell counts, ``"means"`` if only the group means do.
+        ``"cells"`` if every cell counts, ``"means"`` if only the group means do, ``"moments"`` if means and variances
+        do, ``"counts"`` if every cell counts and the values must be raw counts.
     symmetric
         d(X, Y) = d(Y, X).
     nonnegative
@@ -78,9 +79,17 @@ class MetricRecord:
         d(X, X) = 0.
     invariances
         Changes of all cells that leave the distance alone: ``"translation"`` by any vector, ``"constant shift"`` of all
-        columns by one number, ``"rotation"``, ``"scaling"``.
+        columns by one number, ``"rotation"``, ``"scaling"`` by a positive number, ``"monotone"`` for an increasing
+        function of every column, ``"affine"`` for any invertible linear map.
     iterative
         Values are found by iteration, and are accurate to what the option `tol` asks for, not to rounding.
+    on_gpu
+        It is computed on a GPU where one is chosen; otherwise on the CPU whatever is chosen.
+    seeded
+        It draws random numbers, from the option `random_state`, and may depend on the order of the cells.
+    pairwise
+        It is defined for a pair of groups alone. Otherwise a value depends on the other groups compared with the same
+        control, and only one-sided distances and contrasts are offered.
     options
         Its keywords.
     estimators
@@ -96,7 +105,7 @@ class MetricRecord:
     name: str
     formula: str
     source: str
-    needs: Literal["cells", "means"]
+    needs: Literal["cells", "means", "moments", "counts"]
     aliases: tuple[str, ...] = ()
     symmetric: bool = True
     nonnegative: bool = True
@@ -106,6 +115,9 @@ class MetricRecord:
     iterative: bool = False
     options: tuple[Option, ...] = ()
     best_value: float = 0.0
+    on_gpu: bool = True
+    seeded: bool = False
+    pairwise: bool = True
 
     @property
     def estimators(self) -> tuple[str, ...]:
@@ -214,6 +226,14 @@ class Metric(ABC):
         if "biased" not in self.record.estimators:
             return self
         return type(self)(**{**self.options, "estimator": "biased"})
+
+    def require_pairs(self) -> None:
+        """Raise an InputError where a value of two groups alone is not defined."""
+        if not self.record.pairwise:
+            raise InputError(
+                f"metric={self.record.name!r} is defined by all groups that are compared with one control. "
+                "Use onesided_distances or contrast_distances."
+            )
 
     @abstractmethod
     def undefined_groups(self, sample: Sample, run: Run) -> NDArray[np.bool_]:
