@@ -7,8 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
+    from ptg.kernels.contract.concordance import ConcordanceKernels
     from ptg.kernels.contract.energy import EnergyKernels
     from ptg.kernels.contract.matrices import MatrixKernels
+    from ptg.kernels.contract.kernel_sums import KernelSumKernels
     from ptg.kernels.contract.mixture import MixtureKernels
     from ptg.kernels.contract.moments import MomentKernels
     from ptg.kernels.contract.neighbors import NeighborKernels
@@ -29,6 +31,11 @@ class Backend:
         return import_module(f"ptg.kernels.{self.name}.{module}")
 
     @property
+    def concordance(self) -> ConcordanceKernels:
+        """Pairs of columns that two rows order alike."""
+        return cast("ConcordanceKernels", self._module("concordance"))
+
+    @property
     def energy(self) -> EnergyKernels:
         """Sums of cell-to-cell distances."""
         return cast("EnergyKernels", self._module("energy"))
@@ -37,6 +44,9 @@ class Backend:
     def matrices(self) -> MatrixKernels:
         """Where a matrix is kept, and parts of it."""
         return cast("MatrixKernels", self._module("matrices"))
+    def kernel_sums(self) -> KernelSumKernels:
+        """Sums of other functions of two cells."""
+        return cast("KernelSumKernels", self._module("kernel_sums"))
 
     @property
     def mixture(self) -> MixtureKernels:
