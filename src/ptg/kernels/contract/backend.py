@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from ptg.kernels.contract.concordance import ConcordanceKernels
+    from ptg.kernels.contract.distribution import DistributionKernels
     from ptg.kernels.contract.energy import EnergyKernels
     from ptg.kernels.contract.matrices import MatrixKernels
     from ptg.kernels.contract.kernel_sums import KernelSumKernels
     from ptg.kernels.contract.mixture import MixtureKernels
     from ptg.kernels.contract.moments import MomentKernels
+    from ptg.kernels.contract.negative_binomial import NegativeBinomialKernels
     from ptg.kernels.contract.neighbors import NeighborKernels
     from ptg.kernels.contract.permutation import PermutationKernels
     from ptg.kernels.contract.projection import ProjectionKernels
@@ -36,6 +38,11 @@ class Backend:
         return cast("ConcordanceKernels", self._module("concordance"))
 
     @property
+    def distribution(self) -> DistributionKernels:
+        """Differences of distribution functions."""
+        return cast("DistributionKernels", self._module("distribution"))
+
+    @property
     def energy(self) -> EnergyKernels:
         """Sums of cell-to-cell distances."""
         return cast("EnergyKernels", self._module("energy"))
@@ -57,6 +64,11 @@ class Backend:
     def moments(self) -> MomentKernels:
         """Sums, means and variances by group."""
         return cast("MomentKernels", self._module("moments"))
+
+    @property
+    def negative_binomial(self) -> NegativeBinomialKernels:
+        """Negative binomial fits and likelihoods; on the CPU only."""
+        return cast("NegativeBinomialKernels", self._module("negative_binomial"))
 
     @property
     def neighbors(self) -> NeighborKernels:
