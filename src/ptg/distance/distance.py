@@ -153,6 +153,7 @@ class Distance(ArrayDistances, ContrastDistances):
         InputError
             A column, key or group does not exist, or an argument is out of range.
         """
+        self._metric.require_pairs()
         resampling = Bootstrap.checked(bootstrap, n_bootstrap, random_state, return_draws)
         groups_of_cells = read_groups(adata, groupby, groups)
         layout = PairwiseLayout(groups_of_cells.names, groupby, self._metric.record.symmetric)

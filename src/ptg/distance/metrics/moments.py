@@ -52,8 +52,6 @@ class SymmetricKLDivergence(MomentMetric):
     eighth digit.
     """
 
-    undefined_because = "have one cell, and so no variance"
-
     def _between(self, x: Statistics, y: Statistics) -> Floats:
         epsilon = self.options["epsilon"]
         sd_x, sd_y = (np.sqrt(population(variances, sizes)) + epsilon for _, variances, sizes in (x, y))
@@ -80,8 +78,6 @@ class TTestDistance(MomentMetric):
     With ``epsilon=0`` a column that is constant in both groups counts 0 if the constants are equal, else it makes the
     value infinite.
     """
-
-    undefined_because = "have one cell, and so no variance"
 
     def _between(self, x: Statistics, y: Statistics) -> Floats:
         epsilon = self.options["epsilon"]

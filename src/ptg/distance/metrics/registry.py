@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 
-from ptg.data import InputError, check_choice, check_options, not_found
+from ptg.data import InputError, check_choice, check_options, not_found, warn
 from ptg.distance import relabel
 
 if TYPE_CHECKING:
@@ -234,6 +234,14 @@ class Metric(ABC):
                 f"metric={self.record.name!r} is defined by all groups that are compared with one control. "
                 "Use onesided_distances or contrast_distances."
             )
+
+    def device(self, asked: str | None) -> str | None:
+        """Return where to compute when `asked` for a device; warn where a GPU was named and there is no use for it."""
+        if self.record.on_gpu:
+            return asked
+        if asked is not None and asked.startswith("cuda"):
+            warn(f"{self.record.name} is computed on the CPU: it has nothing that a GPU is good for.")
+        return "cpu"
 
     @abstractmethod
     def undefined_groups(self, sample: Sample, run: Run) -> NDArray[np.bool_]:

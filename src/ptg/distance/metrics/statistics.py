@@ -113,7 +113,7 @@ class ProfileMetric(StatisticMetric):
         return np.asarray(profiles.max(axis=1) == profiles.min(axis=1))
 
 
-class MomentMetric(RowwiseMetric):
+class MomentStatistics(StatisticMetric):
     """A metric of the means and variances of two groups; its statistics are means, variances (n - 1) and sizes."""
 
     def _statistics(self, sample: Sample, run: Run, weights: NDArray[Any] | None) -> Statistics:
@@ -123,6 +123,12 @@ class MomentMetric(RowwiseMetric):
         means, variances = (part if weights is not None else part[None] for part in moments)
         sizes = np.broadcast_to(np.asarray(sample.sizes, dtype=np.float64)[:, None], (len(means), len(sample.sizes), 1))
         return means, variances, sizes
+
+
+class MomentMetric(MomentStatistics, RowwiseMetric):
+    """Such a metric whose pairs have nothing in common, defined for groups of two cells or more."""
+
+    undefined_because = "have one cell, and so no variance"
 
     def undefined_groups(self, sample: Sample, run: Run) -> NDArray[np.bool_]:  # noqa: ARG002
         """Mark groups of one cell."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from ptg.kernels.contract.concordance import ConcordanceKernels
+    from ptg.kernels.contract.covariance import CovarianceKernels
+    from ptg.kernels.contract.density import DensityKernels
     from ptg.kernels.contract.distribution import DistributionKernels
     from ptg.kernels.contract.energy import EnergyKernels
     from ptg.kernels.contract.matrices import MatrixKernels
@@ -36,6 +38,16 @@ class Backend:
     def concordance(self) -> ConcordanceKernels:
         """Pairs of columns that two rows order alike."""
         return cast("ConcordanceKernels", self._module("concordance"))
+
+    @property
+    def covariance(self) -> CovarianceKernels:
+        """Distances in units of a group's covariance."""
+        return cast("CovarianceKernels", self._module("covariance"))
+
+    @property
+    def density(self) -> DensityKernels:
+        """Differences of densities in the plane; on the CPU only."""
+        return cast("DensityKernels", self._module("density"))
 
     @property
     def distribution(self) -> DistributionKernels:
