@@ -57,8 +57,9 @@ class SymmetricKLDivergence(MomentMetric):
         sd_x, sd_y = (np.sqrt(population(variances, sizes)) + epsilon for _, variances, sizes in (x, y))
         difference = np.square(x[0] - y[0])
         # KL + KL reversed: the logarithms cancel. Written with differences, so that equal groups are at exactly 0.
-        spread = np.square((sd_x - sd_y) * (sd_x + sd_y)) + difference * (np.square(sd_x) + np.square(sd_y))
-        divergences = _limit(spread, 2.0 * np.square(sd_x) * np.square(sd_y))
+        of_spread = np.square(_limit(np.abs(sd_x - sd_y) * (sd_x + sd_y), sd_x * sd_y))
+        of_mean = _limit(difference, np.square(sd_x)) + _limit(difference, np.square(sd_y))
+        divergences = (of_spread + of_mean) / 2.0
         return np.asarray(divergences.mean(axis=1))
 
 

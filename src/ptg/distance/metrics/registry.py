@@ -268,7 +268,7 @@ def register(record: MetricRecord) -> Callable[[MetricClass], MetricClass]:
 
 
 def available() -> dict[str, MetricRecord]:
-    """Return the record of every metric by name, without aliases.
+    """Return the record of every metric by name, without aliases, in alphabetical order.
 
     Examples
     --------
@@ -276,7 +276,8 @@ def available() -> dict[str, MetricRecord]:
     >>> available()["edistance"].estimators
     ('unbiased', 'biased')
     """
-    return {metric.record.name: metric.record for metric in _METRICS.values()}
+    records = {metric.record.name: metric.record for metric in _METRICS.values()}
+    return dict(sorted(records.items()))
 
 
 def make_metric(name: object, options: dict[str, Any]) -> Metric:
