@@ -16,6 +16,9 @@ ROWS_AT_ONCE = 4096
 SINGULAR = 16.0
 """A correlation matrix of d columns is singular whose smallest eigenvalue is below this times d times the rounding unit."""
 
+CONSTANT = 2.0**-50
+"""A column is constant whose standard deviation is at most this part of its mean."""
+
 
 class CovarianceKernels(Protocol):
     """Signatures that every backend's `covariance` module has."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ptg.kernels.contract.covariance import ROWS_AT_ONCE, SINGULAR
+from ptg.kernels.contract.covariance import CONSTANT, ROWS_AT_ONCE, SINGULAR
 from ptg.kernels.cpu.threads import run_tasks
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def mahalanobis(
 
 
 def _covariance(cells: Any, rows: slice, weight: Floats) -> Floats | None:
-    """(n_columns, n_columns) covariance of some rows; None where they are too few for it to be regular."""
+    """(n_columns, n_columns) covariance of some rows; None where that is singular: too few rows, constant columns."""
     n_columns = cells.shape[1]
     if np.count_nonzero(weight[rows]) <= n_columns:
         return None
@@ -57,7 +57,10 @@ def _covariance(cells: Any, rows: slice, weight: Floats) -> Floats | None:
     for block in blocks:
         deviations = _dense(cells[block]) - mean
         products += (deviations * weight[block, None]).T @ deviations
-    return products / (total - 1.0)
+    covariance = products / (total - 1.0)
+    spread = np.sqrt(np.diag(covariance))
+    # A constant column keeps what rounding its mean has left.
+    return covariance if bool((spread > CONSTANT * np.abs(mean)).all()) else None
 
 
 def _dense(rows: Any) -> Floats:
@@ -67,8 +70,6 @@ def _dense(rows: Any) -> Floats:
 def _lengths(differences: Floats, covariance: Floats) -> Floats:
     """(n,) lengths of the rows in units of the covariance; NaN if it is singular."""
     spread = np.sqrt(np.diag(covariance))
-    if not spread.all():
-        return np.full(len(differences), np.nan)
     values, vectors = np.linalg.eigh(covariance / np.outer(spread, spread))
     if values[0] <= SINGULAR * len(values) * np.finfo(np.float64).eps:
         return np.full(len(differences), np.nan)

@@ -57,7 +57,7 @@ def ks_sums(
     draws = np.ones((1, cells.shape[0])) if weights is None else np.asarray(weights)
     sums = np.zeros((len(draws), len(left)))
     for first in range(0, len(draws), _DRAWS):
-        some = draws[first : first + _DRAWS]
+        some = draws[first : first + _DRAWS].astype(np.float64)
         _add_columns(matrix, offsets, some, (left, right), sums[first : first + _DRAWS], resources)
     return sums[0] if weights is None else sums
 
@@ -95,7 +95,7 @@ def _column(matrix: Any, column: int) -> tuple[NDArray[Any], NDArray[np.float64]
     if isinstance(matrix, np.ndarray):
         return np.arange(matrix.shape[0]), matrix[:, column].astype(np.float64)
     entries = slice(matrix.indptr[column], matrix.indptr[column + 1])
-    return matrix.indices[entries], matrix.data[entries].astype(np.float64)
+    return matrix.indices[entries].astype(np.int64), matrix.data[entries].astype(np.float64)
 
 
 def _totals(weights: NDArray[Any], offsets: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -114,35 +114,45 @@ def _steps(rows, values, offsets, weights, totals):  # type: ignore[no-untyped-d
     out_values = np.empty(rows.size + n_groups)
     heights = np.empty((rows.size + n_groups, n_draws))
     starts = np.zeros(n_groups + 1, np.int64)
-    below, unstored = np.zeros(n_draws), np.zeros(n_draws)
-    n_steps = 0
+    n_steps, first = 0, 0
     for group in range(n_groups):
-        first, last = np.searchsorted(rows, offsets[group]), np.searchsorted(rows, offsets[group + 1])
-        order = first + np.argsort(values[first:last])
-        below[:] = 0.0
-        unstored[:] = totals[group]
-        for p in range(first, last):
-            for draw in range(n_draws):
-                unstored[draw] -= weights[draw, rows[p]]
+        last = first
+        while last < rows.size and rows[last] < offsets[group + 1]:
+            last += 1
+        order = np.argsort(values[first:last])
         zeros_left = last - first < offsets[group + 1] - offsets[group]
         for k in range(order.size + 1):
-            # The unstored zeros come before the first value that is not negative.
-            if zeros_left and (k == order.size or values[order[k]] >= 0.0):
-                below += unstored
+            # The zeros that are not stored come before the first value that is not negative.
+            if zeros_left and (k == order.size or values[first + order[k]] >= 0.0):
+                _add_zeros(rows[first:last], weights, totals[group], heights, n_steps, starts[group])
                 out_values[n_steps] = 0.0
-                heights[n_steps] = below / totals[group]
                 n_steps += 1
                 zeros_left = False
             if k < order.size:
-                value = values[order[k]]
+                row, value = rows[first + order[k]], values[first + order[k]]
                 if n_steps == starts[group] or out_values[n_steps - 1] != value:
+                    for draw in range(n_draws):
+                        heights[n_steps, draw] = heights[n_steps - 1, draw] if n_steps > starts[group] else 0.0
+                    out_values[n_steps] = value
                     n_steps += 1
                 for draw in range(n_draws):
-                    below[draw] += weights[draw, rows[order[k]]]
-                out_values[n_steps - 1] = value
-                heights[n_steps - 1] = below / totals[group]
+                    heights[n_steps - 1, draw] += weights[draw, row]
+        for step in range(starts[group], n_steps):
+            for draw in range(n_draws):
+                heights[step, draw] /= totals[group, draw]
         starts[group + 1] = n_steps
+        first = last
     return out_values[:n_steps], heights[:n_steps], starts
+
+
+@jit
+def _add_zeros(rows, weights, totals, heights, step, start):  # type: ignore[no-untyped-def]
+    """Fill a step with the weight of the rows that are not stored, and of the steps before it."""
+    for draw in range(totals.size):
+        weight = totals[draw]
+        for row in rows:
+            weight -= weights[draw, row]
+        heights[step, draw] = weight + (heights[step - 1, draw] if step > start else 0.0)
 
 
 @jit
@@ -154,9 +164,11 @@ def _add_statistics(values, heights, starts, left, right, sums):  # type: ignore
         i, i_stop = starts[left[pair]], starts[left[pair] + 1]
         j, j_stop = starts[right[pair]], starts[right[pair] + 1]
         if i == i_stop or j == j_stop:
-            sums[:, pair] = np.nan
+            for draw in range(n_draws):
+                sums[draw, pair] = np.nan
             continue
-        largest[:] = 0.0
+        for draw in range(n_draws):
+            largest[draw] = 0.0
         first_i, first_j = i, j
         # Once one function has reached 1, the difference only shrinks.
         while i < i_stop and j < j_stop:

@@ -8,7 +8,7 @@ import cupy as cp
 import cupyx.scipy.sparse as csp
 import numpy as np
 
-from ptg.kernels.contract.covariance import ROWS_AT_ONCE, SINGULAR
+from ptg.kernels.contract.covariance import CONSTANT, ROWS_AT_ONCE, SINGULAR
 from ptg.kernels.cuda.devices import in_blocks
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def mahalanobis(
 
 
 def _covariance(cells: Any, rows: slice, weight: NDArray[np.float64]) -> Any:
-    """(n_columns, n_columns) covariance of some rows; None where they are too few for it to be regular."""
+    """(n_columns, n_columns) covariance of some rows; None where that is singular: too few rows, constant columns."""
     n_columns = cells.shape[1]
     if np.count_nonzero(weight) <= n_columns:
         return None
@@ -68,7 +68,10 @@ def _covariance(cells: Any, rows: slice, weight: NDArray[np.float64]) -> Any:
     for start in starts:
         deviations = _dense(cells, rows, start) - mean
         products += (deviations * there[start : start + ROWS_AT_ONCE, None]).T @ deviations
-    return products / (total - 1.0)
+    covariance = products / (total - 1.0)
+    spread = cp.sqrt(cp.diag(covariance))
+    # A constant column keeps what rounding its mean has left.
+    return covariance if bool((spread > CONSTANT * cp.abs(mean)).all()) else None
 
 
 def _dense(cells: Any, rows: slice, start: int) -> Any:
@@ -79,8 +82,6 @@ def _dense(cells: Any, rows: slice, start: int) -> Any:
 def _lengths(differences: Any, covariance: Any) -> NDArray[np.float64]:
     """(n,) lengths of the rows in units of the covariance; NaN if it is singular."""
     spread = cp.sqrt(cp.diag(covariance))
-    if not bool(spread.all()):
-        return np.full(len(differences), np.nan)
     values, vectors = cp.linalg.eigh(covariance / cp.outer(spread, spread))
     if float(values[0]) <= SINGULAR * len(values) * np.finfo(np.float64).eps:
         return np.full(len(differences), np.nan)
