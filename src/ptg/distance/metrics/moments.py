@@ -39,7 +39,8 @@ def _epsilon(added_to: str) -> Option:
         formula="mean over columns of KL(N(x, s_x) || N(y, s_y)) + KL(N(y, s_y) || N(x, s_x)), s = population SD + epsilon",
         source="10.1214/aoms/1177729694",
         needs="moments",
-        invariances=frozenset({"translation"}),
+        invariances=frozenset({"translation", "scaling"}),
+        law_options=(("epsilon", 0.0),),
         options=(_epsilon("every standard deviation"),),
     )
 )
@@ -69,7 +70,8 @@ class SymmetricKLDivergence(MomentMetric):
         formula="mean over columns of |x - y| / sqrt(v_x / n_x + v_y / n_y), v = variance (n - 1) + epsilon (Welch's t)",
         source="10.1093/biomet/34.1-2.28",
         needs="moments",
-        invariances=frozenset({"translation"}),
+        invariances=frozenset({"translation", "scaling"}),
+        law_options=(("epsilon", 0.0),),
         options=(_epsilon("every variance"),),
     )
 )

@@ -65,7 +65,7 @@ class NegativeBinomialLogLikelihood(Metric):
         found = run.kernels.negative_binomial.log_likelihoods(
             sample.cells, sample.offsets, left, right, weights=weights, resources=run.resources
         )
-        scores = -found.sums / np.maximum(found.n_columns, 1)
+        scores = 0.0 - found.sums / np.maximum(found.n_columns, 1)  # not -0.0
         return np.where(2 * found.n_columns >= sample.cells.shape[1], scores, np.nan)
 
     def undefined_groups(self, sample: Sample, run: Run) -> NDArray[np.bool_]:

@@ -77,6 +77,8 @@ class MetricRecord:
         Values of the option `estimator` for which no value is below 0, where not all have that property.
     zero_self
         d(X, X) = 0.
+    law_options
+        Options with which the laws hold; with the defaults they hold nearly.
     invariances
         Changes of all cells that leave the distance alone: ``"translation"`` by any vector, ``"constant shift"`` of all
         columns by one number, ``"rotation"``, ``"scaling"`` by a positive number, ``"monotone"`` for an increasing
@@ -118,6 +120,7 @@ class MetricRecord:
     on_gpu: bool = True
     seeded: bool = False
     pairwise: bool = True
+    law_options: tuple[tuple[str, Any], ...] = ()
 
     @property
     def estimators(self) -> tuple[str, ...]:

@@ -110,7 +110,7 @@ def _sizes(offsets: NDArray[np.int64], weights: NDArray[Any] | None) -> NDArray[
     total = np.zeros((len(weights), len(offsets) - 1, 1))
     filled = np.flatnonzero(np.diff(offsets) > 0)
     if len(filled):
-        total[:, filled, 0] = np.add.reduceat(weights, offsets[filled], axis=1, dtype=np.float64)
+        total[:, filled, 0] = np.add.reduceat(cp.asnumpy(weights), offsets[filled], axis=1, dtype=np.float64)
     return total
 
 
