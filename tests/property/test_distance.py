@@ -152,7 +152,7 @@ def test_invariances_that_are_not_declared_do_not_hold(metric: str, change: str)
     if metric == "nb_ll" or (metric, change) in NEARLY_INVARIANT:
         return
     rng = np.random.default_rng(1)
-    adata = from_cells(np.abs(rng.standard_normal((26, 3)) + 1.0), ["a", "b"] * 13)
+    adata = from_cells(np.abs(rng.standard_normal((26, 9)) + 1.0), ["a", "b"] * 13)
     adata.obsm["X_pca"][::2, 0] *= 3.0
     before = pairwise(adata, metric).iloc[0, 1]
     adata.obsm["X_pca"] = CHANGES[change](adata.obsm["X_pca"], rng)
