@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from ptg.kernels.contract.density import DensityKernels
     from ptg.kernels.contract.distribution import DistributionKernels
     from ptg.kernels.contract.energy import EnergyKernels
-    from ptg.kernels.contract.matrices import MatrixKernels
     from ptg.kernels.contract.kernel_sums import KernelSumKernels
+    from ptg.kernels.contract.matrices import MatrixKernels
     from ptg.kernels.contract.mixture import MixtureKernels
     from ptg.kernels.contract.moments import MomentKernels
     from ptg.kernels.contract.negative_binomial import NegativeBinomialKernels
@@ -60,12 +60,14 @@ class Backend:
         return cast("EnergyKernels", self._module("energy"))
 
     @property
-    def matrices(self) -> MatrixKernels:
-        """Where a matrix is kept, and parts of it."""
-        return cast("MatrixKernels", self._module("matrices"))
     def kernel_sums(self) -> KernelSumKernels:
         """Sums of other functions of two cells."""
         return cast("KernelSumKernels", self._module("kernel_sums"))
+
+    @property
+    def matrices(self) -> MatrixKernels:
+        """Where a matrix is kept, and parts of it."""
+        return cast("MatrixKernels", self._module("matrices"))
 
     @property
     def mixture(self) -> MixtureKernels:
