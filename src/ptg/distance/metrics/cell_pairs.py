@@ -187,8 +187,10 @@ def between_and_within(
     """
     arrays = run.arrays
     left, right = arrays.asarray(pairs.left), arrays.asarray(pairs.right)
-    groups, position = arrays.unique(arrays.concatenate([left, right]), return_inverse=True)
+    involved = arrays.zeros(len(sample.names), dtype=bool)
+    involved[left] = involved[right] = True
+    groups, position = arrays.flatnonzero(involved), arrays.cumsum(involved) - 1
     asked = Pairs(arrays.concatenate([left, groups]), arrays.concatenate([right, groups]), pairs.weights)
     sums = arrays.asarray(sums_of(sample, asked, run))
     n_pairs = len(left)
-    return sums[..., :n_pairs], sums[..., n_pairs:], groups, (position[:n_pairs], position[n_pairs:])
+    return sums[..., :n_pairs], sums[..., n_pairs:], groups, (position[left], position[right])
