@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ def test_sums(backend: str, dtype: type, layout: str, name: str) -> None:
     drawn = run.distribution.ks_sums(matrix, offsets, left, right, weights=weights, resources=resources)
     assert found.shape == (25,)
     assert drawn.shape == (34, 25)
-    groups = [slice(a, b) for a, b in zip(RAGGED[:-1], RAGGED[1:], strict=True)]
+    groups = [slice(a, b) for a, b in pairwise(RAGGED)]
     for p, (a, b) in enumerate(zip(left, right, strict=True)):
         x, y = cells[groups[a]], cells[groups[b]]
         np.testing.assert_allclose(found[p], slow_sum(x, y, np.ones(len(x)), np.ones(len(y))), rtol=1e-12, atol=1e-15)
@@ -78,7 +79,9 @@ def test_same_bits_for_any_threads_memory_and_draws(backend: str, layout: str) -
     assert np.array_equal(*(sums(matrix, offsets, left, right, resources=r) for r in (one, many)))
     together = sums(matrix, offsets, left, right, weights=weights, resources=many)
     assert np.array_equal(together[35:], sums(matrix, offsets, left, right, weights=weights[35:], resources=one))
-    assert np.array_equal(together[:, 4:5], sums(matrix, offsets, left[4:5], right[4:5], weights=weights, resources=one))
+    assert np.array_equal(
+        together[:, 4:5], sums(matrix, offsets, left[4:5], right[4:5], weights=weights, resources=one)
+    )
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -47,7 +47,9 @@ BAD_CALLS = [
     ),
     BadCall("option of a metric without", lambda adata: Distance("ks_test", epsilon=0), ("None are accepted",)),
     BadCall(
-        "unknown kernel", lambda adata: Distance("mmd", kernel="gaussian"), ("kernel='gaussian'", "'linear', 'rbf', 'poly'")
+        "unknown kernel",
+        lambda adata: Distance("mmd", kernel="gaussian"),
+        ("kernel='gaussian'", "'linear', 'rbf', 'poly'"),
     ),
     BadCall("gamma of 0", lambda adata: Distance("mmd", kernel="rbf", gamma=0), ("gamma=0", "out of range")),
     BadCall("degree that is no number", lambda adata: Distance("mmd", degree=2.5), ("degree=2.5", "at least 1")),

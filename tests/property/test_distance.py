@@ -64,7 +64,9 @@ def pairwise(adata: ad.AnnData, metric: str, options: dict[str, Any] | None = No
     options = OPTIONS.get(metric, {}) if options is None else options
     with warnings.catch_warnings():
         # The counts of a small group need not be overdispersed, nor its covariance regular; a resample may be constant.
-        words = "have a singular covariance|have overdispersed counts in fewer|have no column with a mean and a variance"
+        words = (
+            "have a singular covariance|have overdispersed counts in fewer|have no column with a mean and a variance"
+        )
         warnings.filterwarnings("ignore", f".*({words})")
         return ptg.Distance(metric, **options).pairwise(adata, "group", **arguments)
 

@@ -61,9 +61,7 @@ class DistanceTool:
     def _open(self, cells: Cells, multi_gpu: MultiGpu, show_progressbar: bool) -> Iterator[tuple[Sample, Run]]:
         show = check_flag("show_progressbar", show_progressbar)
         device = self._metric.device(self.device)
-        with open_run(
-            self.metric, device=device, multi_gpu=multi_gpu, show_progressbar=show, near=cells.stored
-        ) as run:
+        with open_run(self.metric, device=device, multi_gpu=multi_gpu, show_progressbar=show, near=cells.stored) as run:
             yield cells.load(run), run
 
     def _evaluate(

@@ -50,7 +50,7 @@ def aggregate(function: Aggregation, sample: Sample, run: Run, weights: NDArray[
         return sums
     n_draws, n_columns = 1 if weights is None else len(weights), sample.cells.shape[1]
     profiles = np.empty((n_draws, len(sample.names), n_columns))
-    cells = sample.cells.get() if hasattr(sample.cells, "get") else sample.cells
+    cells: Any = to_host(sample.cells)
     weights = None if weights is None else to_host(weights)
     for group, bounds in enumerate(pairwise(sample.offsets)):
         rows = slice(*(int(bound) for bound in bounds))

@@ -78,7 +78,10 @@ def _squared(sample: Sample, pairs: Pairs, run: Run) -> Any:
 
 
 def _angular(center: bool, sample: Sample, pairs: Pairs, run: Run) -> Any:
-    """From sums of unit vectors: sum of 1 - cos = n m - <sum x/|x|, sum y/|y|>; NaN with a cell that has no direction."""
+    """From sums of unit vectors: sum of 1 - cos = n m - <sum x/|x|, sum y/|y|>.
+
+    NaN for a group with a cell that has no direction.
+    """
     vectors, offset, has_direction = _unit_rows(sample.cells, run.arrays, center=center)
     weights, resources = pairs.weights, run.resources
     sums = run.kernels.moments.group_sums(vectors, sample.offsets, weights=weights, resources=resources)

@@ -88,7 +88,7 @@ def _rows(cells: Matrix, rows: NDArray[np.int64]) -> Matrix:
 @register(
     MetricRecord(
         name="classifier_proba",
-        formula="mean probability of Y for 20 % of its cells, held out, in a logistic regression of X against the rest of Y",
+        formula="mean probability of Y for a fifth of its cells, in a logistic regression of X against the others",
         source=_SOURCE,
         needs="cells",
         symmetric=False,
@@ -114,12 +114,12 @@ class ClassifierProba(_ClassifierMetric):
     """Probability that a classifier gives to the right one of two groups: between 0 and 1, and 1 if they are far apart.
 
     For groups that do not differ it is near the part of Y among the cells it was fitted to, which is a half for equal
-    sizes. The held-out cells are chosen by ``numpy.random.default_rng(random_state)`` from Y's cells in the order of the
-    data: a fifth, at least one. pertpy takes a new seed in every call. In a resample a cell may be among those held out and
-    among the others.
+    sizes. The held-out cells are chosen by ``numpy.random.default_rng(random_state)`` from Y's cells in the order of
+    the data: a fifth, at least one. pertpy takes a new seed in every call. In a resample a cell may be among those held
+    out and among the others.
 
-    The default `tol` is scikit-learn's, and pertpy's. It ends the fit where the third digit still depends on rounding; with
-    1e-8 the result is that of the optimum.
+    The default `tol` is scikit-learn's, and pertpy's. It ends the fit where the third digit still depends on rounding;
+    with 1e-8 the result is that of the optimum.
     """
 
     undefined_because = "have one cell, and so none to fit with besides the one held out"
@@ -158,7 +158,7 @@ class ClassifierProba(_ClassifierMetric):
 @register(
     MetricRecord(
         name="classifier_cp",
-        formula="1 - mean probability of X over the control's cells, in a logistic regression of all groups but the control",
+        formula="1 - mean probability of X over the control's cells, in a logistic regression of all other groups",
         source=_SOURCE,
         needs="cells",
         symmetric=False,
@@ -171,10 +171,10 @@ class ClassifierProba(_ClassifierMetric):
 class ClassifierClassProjection(_ClassifierMetric):
     """How little the control looks like a group, to a classifier that knows the compared groups but not the control.
 
-    The classes are the groups that the call compares with the same control: with `groups=` those, in contrasts those with
-    the same reference (and the same levels). The distances to one control add up to the number of groups less one. The
-    cells are those of the layer or embedding that was named; pertpy takes adata.X whatever the keys say, and all groups of
-    the data whatever `groups` says.
+    The classes are the groups that the call compares with the same control: with `groups=` those, in contrasts those
+    with the same reference (and the same levels). The distances to one control add up to the number of groups less one.
+    The cells are those of the layer or embedding that was named; pertpy takes adata.X whatever the keys say, and all
+    groups of the data whatever `groups` says.
     """
 
     undefined_because = "have no defined projection"
@@ -187,7 +187,8 @@ class ClassifierClassProjection(_ClassifierMetric):
         for control, pairs in zip(controls, pairs_of, strict=True):
             if len(np.unique(left[pairs])) < 2:
                 raise InputError(
-                    f"metric='classifier_cp' tells groups apart, but only {sample.names[left[pairs[0]]]!r} is compared with "
+                    "metric='classifier_cp' tells groups apart, but only "
+                    f"{sample.names[left[pairs[0]]]!r} is compared with "
                     f"{sample.names[control]!r}. Compare two groups or more with a control."
                 )
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ptg.distance.sample import Sample
     from ptg.execute import Run
 
+
 @register(
     MetricRecord(
         name="edistance",

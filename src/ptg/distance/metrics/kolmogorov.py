@@ -42,7 +42,8 @@ class KSTestDistance(Metric):
         sums = run.kernels.distribution.ks_sums(
             sample.cells, sample.offsets, left, right, weights=weights, resources=run.resources
         )
-        return np.asarray(sums) / sample.cells.shape[1]
+        distances: NDArray[np.float64] = np.asarray(sums) / sample.cells.shape[1]
+        return distances
 
     def undefined_groups(self, sample: Sample, run: Run) -> NDArray[np.bool_]:  # noqa: ARG002
         """Mark none: every group has distribution functions."""

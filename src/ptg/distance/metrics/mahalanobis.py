@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 class MahalanobisDistance(Metric):
     """Distance of the means in units of the first group's spread.
 
-    Not defined where that covariance is singular: with as many columns as cells or more, with a constant column, or with
-    columns that depend on each other linearly. The value is then NaN, with a warning that names the groups; pertpy inverts
-    the matrix all the same and gives what rounding makes of it, 1e7 and more. A pseudo-inverse would ignore the
-    directions in which X does not vary, just those in which a difference is most telling. Take fewer principal components,
-    or the group with more cells as X.
+    Not defined where that covariance is singular: with as many columns as cells or more, with a constant column, or
+    with columns that depend on each other linearly. The value is then NaN, with a warning that names the groups; pertpy
+    inverts the matrix all the same and gives what rounding makes of it, 1e7 and more. A pseudo-inverse would ignore the
+    directions in which X does not vary, just those in which a difference is most telling. Take fewer principal
+    components, or the group with more cells as X.
     """
 
     undefined_because = (
-        "have a singular covariance: too few cells for so many columns, a constant column, or linearly dependent columns"
+        "have a singular covariance: too few cells for so many columns, a constant column, or dependent columns"
     )
 
     def values(

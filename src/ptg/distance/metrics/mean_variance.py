@@ -33,8 +33,8 @@ class MeanVarianceDistribution(MomentStatistics):
     """Mean squared difference of two kernel density estimates of the columns' (log mean, log population variance).
 
     The kernel is exp(-|t| / h) / (2 pi h²) with Silverman's h = n^(-1/6) for n columns. The grid covers the points of
-    both groups. Columns count where mean and variance are above 0; pertpy keeps those with variance 0, whose logarithm is
-    infinite, and is then NaN. On an embedding, where about half of the means are negative, the metric says little.
+    both groups. Columns count where mean and variance are above 0; pertpy keeps those with variance 0, whose logarithm
+    is infinite, and is then NaN. On an embedding, where about half of the means are negative, the metric says little.
     """
 
     undefined_because = "have no column with a mean and a variance above 0"
@@ -51,7 +51,7 @@ class MeanVarianceDistribution(MomentStatistics):
 
 
 def _points(statistics: Statistics) -> tuple[Floats, NDArray[np.int64]]:
-    """(n_points, 2) log mean and log variance of the columns that count, group by group, and the bounds of the groups."""
+    """(n_points, 2) log mean and log variance of the columns that count, by group, and the bounds of the groups."""
     means, variances, sizes = statistics
     spread = population(variances, sizes)
     counts = (means > 0) & (spread > 0)

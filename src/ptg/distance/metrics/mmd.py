@@ -30,7 +30,9 @@ _SMALLEST_GAMMA = 1e-300
         needs="cells",
         invariances=frozenset({"translation", "rotation"}),
         options=(
-            Option("kernel", "linear", ("linear", "rbf", "poly"), "<a, b>, exp(-gamma ||a - b||²) or (gamma <a, b>)^degree"),
+            Option(
+                "kernel", "linear", ("linear", "rbf", "poly"), "<a, b>, exp(-gamma ||a - b||²) or (gamma <a, b>)^degree"
+            ),
             Option(
                 "gamma",
                 1.0,
@@ -53,8 +55,8 @@ _SMALLEST_GAMMA = 1e-300
 class MaximumMeanDiscrepancy(Metric):
     """The squared maximum mean discrepancy, with means within a group over all n² pairs of cells (the V form).
 
-    This is pertpy's value, default kernel and default gamma. With ``kernel="rbf"`` the default gamma is far too large for
-    50 principal components: every cell is then alone, and what is left is 1/n + 1/m. Choose gamma near one over the
+    This is pertpy's value, default kernel and default gamma. With ``kernel="rbf"`` the default gamma is far too large
+    for 50 principal components: every cell is then alone, and what is left is 1/n + 1/m. Choose gamma near one over the
     median squared distance between cells.
     """
 

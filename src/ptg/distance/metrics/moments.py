@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ptg.distance.metrics.statistics import Statistics
-    from ptg.distance.sample import Sample
-    from ptg.execute import Run
 
     Floats: TypeAlias = NDArray[np.float64]
 
@@ -36,7 +34,7 @@ def _epsilon(added_to: str) -> Option:
     MetricRecord(
         name="sym_kldiv",
         aliases=("symmetric_kldiv",),
-        formula="mean over columns of KL(N(x, s_x) || N(y, s_y)) + KL(N(y, s_y) || N(x, s_x)), s = population SD + epsilon",
+        formula="mean over columns of KL(N(x, s_x) || N(y, s_y)) + KL(N(y, s_y) || N(x, s_x)), s = SD + epsilon",
         source="10.1214/aoms/1177729694",
         needs="moments",
         invariances=frozenset({"translation", "scaling"}),
@@ -67,7 +65,7 @@ class SymmetricKLDivergence(MomentMetric):
 @register(
     MetricRecord(
         name="t_test",
-        formula="mean over columns of |x - y| / sqrt(v_x / n_x + v_y / n_y), v = variance (n - 1) + epsilon (Welch's t)",
+        formula="mean over columns of |x - y| / sqrt(v_x / n_x + v_y / n_y), v = variance + epsilon (Welch's t)",
         source="10.1093/biomet/34.1-2.28",
         needs="moments",
         invariances=frozenset({"translation", "scaling"}),

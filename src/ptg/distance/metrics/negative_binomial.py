@@ -31,9 +31,9 @@ class NegativeBinomialLogLikelihood(Metric):
     """Minus the mean log-likelihood of Y's counts in the negative binomials that fit X's best, column by column.
 
     It is a score, not a distance: of X under its own fit it is not 0, and the unit is nats per cell and column. Columns
-    whose variance in X does not exceed their mean have no fit and do not count; columns that X does not express count 0,
-    as in pertpy, unless Y's mean is 10 or more. Where fewer than half of the columns count, the value is NaN (pertpy:
-    an error). Likelihoods are computed without the 1e-8 that pertpy adds inside logarithms.
+    whose variance in X does not exceed their mean have no fit and do not count; columns that X does not express count
+    0, as in pertpy, unless Y's mean is 10 or more. Where fewer than half of the columns count, the value is NaN
+    (pertpy: an error). Likelihoods are computed without the 1e-8 that pertpy adds inside logarithms.
     """
 
     undefined_because = "have overdispersed counts in fewer than half of the columns"

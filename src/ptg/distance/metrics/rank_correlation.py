@@ -48,7 +48,7 @@ class SpearmanDistance(MeanMetric):
 @register(
     MetricRecord(
         name="kendalltau_distance",
-        formula="(1 - tau_b) d(d-1)/4: the number of pairs of columns that x and y order differently, if none are equal",
+        formula="(1 - tau_b) d(d-1)/4: the number of pairs of columns that x and y order differently, without ties",
         source=SOURCE,
         needs="means",
         invariances=frozenset({"constant shift", "scaling"}),
@@ -70,7 +70,8 @@ class KendallTauDistance(ProfileMetric):
         n_columns = profiles.shape[1]
         # As in scipy.stats.kendalltau: the square roots one after the other, so that no product overflows.
         tau = ratio(ratio(excess.astype(np.float64), np.sqrt(ordered[left])), np.sqrt(ordered[right]))
-        return (1.0 - np.clip(tau, -1.0, 1.0)) * (n_columns * (n_columns - 1) / 4)
+        distances: Floats = (1.0 - np.clip(tau, -1.0, 1.0)) * (n_columns * (n_columns - 1) / 4)
+        return distances
 
 
 def _ordered_pairs(profiles: Floats) -> Floats:

@@ -35,6 +35,6 @@ class ConcordanceKernels(Protocol):
 
         Notes
         -----
-        On a CPU a pair takes O(n_columns log n_columns) steps, on a GPU O(n_columns²), which is faster there for as many
-        columns as there are genes.
+        On a CPU a pair takes O(n_columns log n_columns) steps, on a GPU O(n_columns²), which is faster there for as
+        many columns as there are genes.
         """

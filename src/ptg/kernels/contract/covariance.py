@@ -14,7 +14,7 @@ ROWS_AT_ONCE = 4096
 """Rows of a group that are dense at once, whatever the memory: the bits depend on it."""
 
 SINGULAR = 16.0
-"""A correlation matrix of d columns is singular whose smallest eigenvalue is below this times d times the rounding unit."""
+"""Times d times the rounding unit: a correlation matrix of d columns is singular with an eigenvalue below it."""
 
 CONSTANT = 2.0**-50
 """A column is constant whose standard deviation is at most this part of its mean."""
@@ -41,8 +41,8 @@ class CovarianceKernels(Protocol):
         Parameters
         ----------
         cells
-            (n_cells, n_columns) float32 or float64, finite: C-ordered, or canonical CSR, of which some rows are dense at a
-            time. Rows are sorted by group.
+            (n_cells, n_columns) float32 or float64, finite: C-ordered, or canonical CSR, of which some rows are dense
+            at a time. Rows are sorted by group.
         offsets
             (n_groups + 1,) integers from 0 to n_cells: group `g` is ``cells[offsets[g]:offsets[g + 1]]``.
         profiles
@@ -56,8 +56,8 @@ class CovarianceKernels(Protocol):
 
         Returns
         -------
-        (n_pairs,) float64, in the memory of the host. NaN where the covariance is singular: with at most as many cells as
-        columns, with a constant column, or with columns that depend on each other linearly.
+        (n_pairs,) float64, in the memory of the host. NaN where the covariance is singular: with at most as many cells
+        as columns, with a constant column, or with columns that depend on each other linearly.
 
         Notes
         -----

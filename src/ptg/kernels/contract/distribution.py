@@ -34,8 +34,8 @@ class DistributionKernels(Protocol):
         Parameters
         ----------
         cells
-            (n_cells, n_columns) float32 or float64, finite: C-ordered, or canonical CSR, of which a few columns are dense
-            at a time. Rows are sorted by group.
+            (n_cells, n_columns) float32 or float64, finite: C-ordered, or canonical CSR, of which a few columns are
+            dense at a time. Rows are sorted by group.
         offsets
             (n_groups + 1,) integers from 0 to n_cells: group `g` is ``cells[offsets[g]:offsets[g + 1]]``.
         left, right

@@ -50,7 +50,9 @@ def _covariance(cells: Any, rows: slice, weight: Floats) -> Floats | None:
     n_columns = cells.shape[1]
     if np.count_nonzero(weight[rows]) <= n_columns:
         return None
-    blocks = [slice(start, min(start + ROWS_AT_ONCE, rows.stop)) for start in range(rows.start, rows.stop, ROWS_AT_ONCE)]
+    blocks = [
+        slice(start, min(start + ROWS_AT_ONCE, rows.stop)) for start in range(rows.start, rows.stop, ROWS_AT_ONCE)
+    ]
     total = weight[rows].sum()
     mean = sum((weight[block] @ _dense(cells[block]) for block in blocks), np.zeros(n_columns)) / total
     products = np.zeros((n_columns, n_columns))

@@ -1,7 +1,7 @@
 """Differences of densities in the plane, on a CPU: see `ptg.kernels.contract.density`.
 
-Every pair has a grid of its own, so nothing can be kept from one pair to the next: 10,000 exponentials per point. A Zen 5
-core does 5e8 a second.
+Every pair has a grid of its own, so nothing can be kept from one pair to the next: 10,000 exponentials per point. A Zen
+5 core does 5e8 a second.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _differences(points, offsets, left, right, out):  # type: ignore[no-untyped-
 
 @jit
 def _grid(x, y):  # type: ignore[no-untyped-def]
-    """The middles of 98 parts of the range of all values, and one more on either side."""
+    """Return the middles of 98 parts of the range of all values, and one more on either side."""
     low, high = min(x.min(), y.min()), max(x.max(), y.max())
     part = (high - low) / (_GRID - 2)
     start = (low - part) + 0.5 * part

@@ -1,13 +1,13 @@
 """Sums of functions of two cells between groups, on a CPU: see `ptg.kernels.contract.kernel_sums`.
 
-A tile of 512 x 512 pairs is accumulated column by column of the cells, in panels of 512 columns. With 50 columns a Zen 5
-core does 4e8 pairs of cells a second with ``"rbf"``, of which the exponential takes a quarter.
+A tile of 512 x 512 pairs is accumulated column by column of the cells, in panels of 512 columns. With 50 columns a Zen
+5 core does 4e8 pairs of cells a second with ``"rbf"``, of which the exponential takes a quarter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -121,7 +121,7 @@ def _raise_to_largest(rows, columns, out):  # type: ignore[no-untyped-def]
             x, y = rows[i, k], columns[k]
             for j in range(row.size):
                 difference = abs(x - y[j])
-                row[j] = difference if difference > row[j] else row[j]
+                row[j] = max(row[j], difference)
 
 
 def _add_products(rows: Floats, columns: Floats, out: Floats) -> None:

@@ -72,9 +72,9 @@ def group_moments(
     def add(segments: slice) -> None:
         some, centre = bounds[segments.start : segments.stop + 1], group_of[segments]
         if isinstance(cells, np.ndarray):
-            _dense_squares(cells, some, draws, means, centre, squares[:, segments])
+            _dense_squares(cells, some, draws, (means, centre), squares[:, segments])
         else:
-            _sparse_squares(_arrays(cells), some, draws, means, centre, squares[:, segments])
+            _sparse_squares(_arrays(cells), some, draws, (means, centre), squares[:, segments])
 
     run_tasks(add, _tasks(bounds), resources)
     total = _by_group(squares, bounds, offsets)
@@ -162,7 +162,8 @@ def _sparse_sums(csr, bounds, weights, out):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _dense_squares(cells, bounds, weights, means, group_of, out):  # type: ignore[no-untyped-def]
+def _dense_squares(cells, bounds, weights, centres, out):  # type: ignore[no-untyped-def]
+    means, group_of = centres
     for segment in range(bounds.size - 1):
         for i in range(bounds[segment], bounds[segment + 1]):
             for draw in range(out.shape[0]):
@@ -175,7 +176,8 @@ def _dense_squares(cells, bounds, weights, means, group_of, out):  # type: ignor
 
 
 @jit
-def _sparse_squares(csr, bounds, weights, means, group_of, out):  # type: ignore[no-untyped-def]
+def _sparse_squares(csr, bounds, weights, centres, out):  # type: ignore[no-untyped-def]
+    means, group_of = centres
     data, indices, indptr = csr
     stored = np.zeros(out.shape[2])
     for segment in range(bounds.size - 1):

@@ -45,7 +45,7 @@ def log_likelihoods(
     group_of = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     weight = np.ones(len(group_of)) if weights is None else np.asarray(weights, dtype=np.float64)
     sizes = np.bincount(group_of, weights=weight, minlength=len(offsets) - 1)
-    columns = sp.csc_matrix(counts) if sp.issparse(counts) else counts
+    columns: Any = sp.csc_matrix(counts) if sp.issparse(counts) else counts
     found = LogLikelihoods(np.zeros(len(left)), np.zeros(len(left), np.int64))
     tasks = [slice(start, start + _PAIRS_PER_TASK) for start in range(0, len(left), _PAIRS_PER_TASK)]
 
@@ -66,8 +66,8 @@ def log_likelihoods(
         tables = run_tasks(tables_of, range(start, min(start + _COLUMNS, counts.shape[1])), resources)
 
         def add(pairs: slice, tables: list[Any] = tables) -> None:
-            for shares, log_p, means in tables:
-                _add(shares, log_p, means, left[pairs], right[pairs], found.sums[pairs], found.n_columns[pairs])
+            for table in tables:
+                _add(table, (left[pairs], right[pairs]), found.sums[pairs], found.n_columns[pairs])
 
         run_tasks(add, tasks, resources)
     return found
@@ -75,7 +75,7 @@ def log_likelihoods(
 
 def _nonzero(columns: Any, column: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Return the rows with a count above 0 in a column, and the counts."""
-    if sp.issparse(columns):
+    if not isinstance(columns, np.ndarray):
         entries = slice(columns.indptr[column], columns.indptr[column + 1])
         rows, values = columns.indices[entries], columns.data[entries]
     else:
@@ -92,7 +92,7 @@ def _fill_log_p(shares, sizes, means, distinct, log_p):  # type: ignore[no-untyp
     for group in range(shares.shape[0]):
         mean = means[group]
         size = _size(shares[group], sizes[group], distinct)
-        if size != size:  # noqa: PLR0124
+        if np.isnan(size):
             log_p[group] = np.nan
             continue
         rising, k = 0.0, 0
@@ -135,7 +135,7 @@ def _size(shares, n, distinct):  # type: ignore[no-untyped-def]
 
 @jit
 def _score(shares, distinct, mean, size):  # type: ignore[no-untyped-def]
-    """Derivative of the mean log-likelihood by the size, and that of it by the logarithm of the size."""
+    """Derive the mean log-likelihood by the size, and that by the logarithm of the size."""
     score = -math.log1p(mean / size)
     slope = mean / (size + mean)
     above, k = 1.0, 0
@@ -151,13 +151,14 @@ def _score(shares, distinct, mean, size):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _add(shares, log_p, means, left, right, sums, n_columns):  # type: ignore[no-untyped-def]
+def _add(table, pairs, sums, n_columns):  # type: ignore[no-untyped-def]
     """Add a column to the pairs where it counts."""
+    (shares, log_p, means), (left, right) = table, pairs
     for pair in range(left.size):
         x, y = left[pair], right[pair]
         if means[x] == 0.0:
             n_columns[pair] += means[y] < _LARGEST_MEAN_OF_UNEXPRESSED
-        elif log_p[x, 0] == log_p[x, 0]:  # noqa: PLR0124 - not NaN
+        elif not np.isnan(log_p[x, 0]):
             total = 0.0
             for v in range(shares.shape[1]):
                 total += shares[y, v] * log_p[x, v]

@@ -1,7 +1,7 @@
 """Sums of functions of two cells between groups, on GPUs: see `ptg.kernels.contract.kernel_sums`.
 
-The cells are cut into blocks; the values of a pair of blocks are made in float64, summed over the columns by group, and then
-over the rows.
+The cells are cut into blocks; the values of a pair of blocks are made in float64, summed over the columns by group, and
+then over the rows.
 """
 
 from __future__ import annotations

@@ -216,7 +216,16 @@ def _squares(run: _Run, pieces: RowPieces, weights: Any, means: Any, resources: 
     for first, stop, rows in pieces:
         some, options = _weights_of(run, weights, first, stop, resources)
         options = (*rows.options, *options)
-        arguments = (*rows.arguments, bounds, np.int64(first), np.int64(run.n_segments), some, means, group_of, n_groups)
+        arguments = (
+            *rows.arguments,
+            bounds,
+            np.int64(first),
+            np.int64(run.n_segments),
+            some,
+            means,
+            group_of,
+            n_groups,
+        )
         if reader.is_dense:
             draws_of_thread = 1 if n_draws == 1 else _DRAWS
             kernel("moments.cu", "dense_squares", (*options, f"-DDRAWS={draws_of_thread}"))(
