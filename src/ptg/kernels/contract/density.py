@@ -9,9 +9,12 @@ if TYPE_CHECKING:
 
     from ptg.kernels.contract.resources import Resources
 
+CPU_ONLY = "it sees a point per column of every group, not the cells"
+"""Why there are no kernels on a GPU."""
+
 
 class DensityKernels(Protocol):
-    """Signatures of the `density` module, which exists on the CPU only: it sees points of groups, not cells."""
+    """Signatures of the `density` module."""
 
     def density_differences(
         self,

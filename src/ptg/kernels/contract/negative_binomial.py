@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
     from ptg.kernels.contract.resources import Resources
 
+CPU_ONLY = "the loops of a fit have no common length, and the work is small"
+"""Why there are no kernels on a GPU."""
+
 
 class LogLikelihoods(NamedTuple):
     """Log-likelihoods of one group's counts under the fit of another, summed over the columns.
@@ -27,7 +30,7 @@ class LogLikelihoods(NamedTuple):
 
 
 class NegativeBinomialKernels(Protocol):
-    """Signatures of the `negative_binomial` module, which exists on the CPU only: its loops have no common length."""
+    """Signatures of the `negative_binomial` module."""
 
     def log_likelihoods(
         self,
