@@ -7,8 +7,6 @@ import pytest
 from sklearn.neighbors import KernelDensity
 from tests.support import kernels
 
-from ptg.kernels.cpu.exponential import decays
-
 
 def slow_difference(x: np.ndarray, y: np.ndarray) -> float:
     axes = []
@@ -55,11 +53,3 @@ def test_equal_groups_are_at_zero_and_order_does_not_matter() -> None:
     found = run.density.density_differences(points, np.array([0, 25, 50]), *pair, resources=resources)
     assert found[0] == 0.0
     assert found[1] < 1e-30
-
-
-def test_exponential() -> None:
-    t = np.concatenate([np.linspace(0, 750, 100_001), [0.0, np.inf, 1e-300, np.log(2) / 2]])
-    out, bits = np.empty(t.size), np.empty(t.size)
-    decays(t, out, bits)
-    np.testing.assert_allclose(out, np.exp(-np.minimum(t, 708.0)), rtol=3e-16)
-    assert out[100_001] == 1.0

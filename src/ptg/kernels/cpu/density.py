@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ptg.kernels.cpu.exponential import decays
+from ptg.kernels.cpu.exponential import exponentials
 from ptg.kernels.cpu.threads import jit, run_tasks
 
 if TYPE_CHECKING:
@@ -72,14 +72,15 @@ def _density(points, row, columns, out):  # type: ignore[no-untyped-def]
     """Fill `out` with the density along one row of the grid."""
     n_points = points.shape[0]
     bandwidth = n_points ** (-1.0 / 6.0)
-    distances, values, bits = np.empty(_GRID), np.empty(_GRID), np.empty(_GRID)
+    values, bits = np.empty(_GRID), np.empty(_GRID, np.int64)
+    powers = bits.view(np.float64)
     out[:] = 0.0
     for i in range(n_points):
         across = (row - points[i, 0]) * (row - points[i, 0])
         along = points[i, 1]
         for j in range(_GRID):
-            distances[j] = np.sqrt(across + (columns[j] - along) * (columns[j] - along)) / bandwidth
-        decays(distances, values, bits)
+            values[j] = -np.sqrt(across + (columns[j] - along) * (columns[j] - along)) / bandwidth
+        exponentials(values, bits, powers)
         for j in range(_GRID):
             out[j] += values[j]
     out /= 2.0 * np.pi * bandwidth * bandwidth * n_points
