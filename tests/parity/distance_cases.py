@@ -112,6 +112,12 @@ CASES = [
     Case("spearman_distance", "spearman_distance_lognorm", cells="lognorm"),
     Case("sym_kldiv", "sym_kldiv"),
     Case("t_test", "t_test"),
+    Case(
+        "wasserstein",
+        "wasserstein_x64_tight",
+        1e-6,
+        why="both stop before the last digit: OTT at a marginal error of 1e-11, ptg at `tol`, 1e-5",
+    ),
 ]
 
 
