@@ -13,6 +13,7 @@ DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))  # for benchmarks.report, which renders the benchmark page
 
 from benchmarks.report import markdown  # noqa: E402
+from docs.parity import table as parity_table  # noqa: E402
 
 from ptg.distance.metrics import available  # noqa: E402
 
@@ -50,6 +51,7 @@ def generate_pages() -> None:
     folder = DOCS / "api"
     folder.mkdir(exist_ok=True)
     (folder / "metrics_table.md").write_text(metrics_table(), encoding="utf-8")
+    (folder / "parity_table.md").write_text(parity_table(), encoding="utf-8")
     kept = sorted((DOCS.parent / "benchmarks" / "results").glob("*.json"))
     for name, suite in (("benchmark_table.md", "cpu"), ("benchmark_gpu_table.md", "gpu")):
         (folder / name).write_text(benchmark_table(kept, suite), encoding="utf-8")
@@ -57,18 +59,24 @@ def generate_pages() -> None:
 
 def metrics_table() -> str:
     """Table of the registered metrics, from their records."""
-    lines = ["| name | definition | options | symmetric | compares | source |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| name | definition | options | symmetric | compares | runs on | source |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    compared = {"cells": "all cells", "means": "group means", "moments": "means and variances", "counts": "all counts"}
     for record in available().values():
         names = ", ".join(f"`{name}`" for name in (record.name, *record.aliases))
         options = "; ".join(
-            f"`{option.name}`: {option.describe()} (default {option.default})" for option in record.options
+            f"`{option.name}`: {option.describe()} (default {option.default})".replace("|", "\\|")
+            for option in record.options
         )
         cells = [
             names,
             record.formula.replace("|", "\\|").replace("_", "\\_"),
             options or "-",
             "yes" if record.symmetric else "no",
-            {"cells": "all cells", "means": "group means"}[record.needs],
+            compared[record.needs],
+            "CPU, GPU" if record.on_gpu else "CPU",
             f"<https://doi.org/{record.source}>",
         ]
         lines.append(f"| {' | '.join(cells)} |")

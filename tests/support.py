@@ -13,7 +13,9 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
+import ptg
 from ptg.data import InputError
+from ptg.distance.metrics import available
 from ptg.execute import Run, to_host
 from ptg.execute.device import why_no_gpu
 from ptg.kernels.contract import Backend, Resources
@@ -26,7 +28,7 @@ def small_screen(seed: int = 0, *, sparse: bool = True) -> ad.AnnData:
     """240 cells x 60 genes, log-normalised: control NT, targets A and B with an effect, C without, two replicates.
 
     Cells 0 and 1 have no perturbation label, and category "empty" has no cell. ``layers["counts"]`` holds raw counts,
-    ``obsm["X_pca"]`` ten dimensions.
+    ``layers["overdispersed"]`` counts with far more variance, ``obsm["X_pca"]`` ten dimensions.
     """
     return _make_small_screen(seed, sparse=sparse).copy()
 
@@ -52,12 +54,13 @@ def _make_small_screen(seed: int, *, sparse: bool) -> ad.AnnData:
     obs.iloc[[0, 1], 0] = np.nan
     centred = x - x.mean(0)
     left, singular, _ = np.linalg.svd(centred.astype(np.float64), full_matrices=False)
+    overdispersed = rng.poisson(rate * 10.0 * rng.gamma(0.3, 1.0, rate.shape)).astype(np.float32)
     return ad.AnnData(
         sp.csr_matrix(x) if sparse else x,
         obs=obs,
         var=pd.DataFrame(index=[f"gene{i}" for i in range(60)]),
         obsm={"X_pca": (left * singular)[:, :10].astype(np.float32)},
-        layers={"counts": sp.csr_matrix(counts)},
+        layers={"counts": sp.csr_matrix(counts), "overdispersed": sp.csr_matrix(overdispersed)},
     )
 
 
@@ -157,3 +160,24 @@ def kernels(name: str, **resources: Any) -> tuple[Backend, Resources]:
     """Return a backend and resources for it: one GPU for CUDA unless `devices` says otherwise."""
     devices = resources.pop("devices", (0,) if name == "cuda" else ())
     return Backend(name), Resources(devices=devices, **resources)
+
+
+#: Metrics that are defined for two groups alone.
+PAIR_METRICS = [name for name, record in available().items() if record.pairwise]
+
+
+#: Layers for metrics that an embedding does not suit: raw counts, and values whose mean has a logarithm.
+_LAYERS = {"nb_ll": "overdispersed", "mean_var_distribution": "X"}
+
+
+def distance_of(metric: str, **arguments: Any) -> ptg.Distance:
+    """Distance on the default embedding, or on a layer where that does not suit the metric."""
+    return ptg.Distance(metric, layer_key=_LAYERS.get(metric), **arguments)
+
+
+def cells_for(metric: str, adata: ad.AnnData, rows: np.ndarray) -> Any:
+    """Some of the cells that `distance_of` compares."""
+    layer = _LAYERS.get(metric)
+    if layer is None:
+        return adata.obsm["X_pca"][rows]
+    return (adata.X if layer == "X" else adata.layers[layer])[rows]

@@ -7,87 +7,18 @@ float64, dense and CSR, with and without weights. What the results must be is te
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from importlib import import_module
-from pkgutil import iter_modules
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+from tests.contract.distance_cases import distance_cases
+from tests.contract.kernel_case import LAYOUTS, LEFT, OFFSETS, RIGHT, Case, declared_kernels, expression, weights
 
-import ptg.kernels.contract
 from ptg.kernels.contract import Backend, Resources
 from ptg.kernels.contract.matrices import Blocks
 from ptg.kernels.contract.projection import MixtureRule, TargetColumns
-
-#: Calls one kernel; whatever arrays it returns are compared.
-Call = Callable[[Backend, Resources], Any]
-
-OFFSETS = np.array([0, 40, 40, 41, 90])
-LEFT, RIGHT = (axis.ravel() for axis in np.mgrid[:4, :4])
-
-
-@dataclass(frozen=True)
-class Case:
-    """One call of one kernel.
-
-    Attributes
-    ----------
-    kernel
-        ``"module.function"``.
-    variant
-        What is special about this call.
-    call
-        Makes it.
-    tolerance
-        Relative difference that two backends may have, of the largest value; 0 asks for the same bits.
-    """
-
-    kernel: str
-    variant: str
-    call: Call
-    tolerance: float = 0.0
-
-    def __str__(self) -> str:
-        return f"{self.kernel}, {self.variant}"
-
-
-def declared_kernels() -> set[str]:
-    """Names of all kernels that the contracts declare."""
-    folder = ptg.kernels.contract
-    names = set()
-    for info in iter_modules(folder.__path__):
-        module = import_module(f"{folder.__name__}.{info.name}")
-        for name, protocol in vars(module).items():
-            if name.endswith("Kernels") and protocol.__module__ == module.__name__:
-                functions = [key for key, value in vars(protocol).items() if callable(value) and key[0] != "_"]
-                names |= {f"{info.name}.{function}" for function in functions}
-    return names
-
-
-def expression(dtype: type, layout: str, n_columns: int = 9, seed: int = 0) -> Any:
-    """90 cells with ties and zeros, in several groups."""
-    rng = np.random.default_rng(seed)
-    dense = np.log1p(rng.poisson(0.8, (90, n_columns))).astype(dtype)
-    if layout == "dense":
-        return dense
-    sparse = sp.csr_matrix(dense)
-    if layout == "csr int64":
-        sparse.indptr, sparse.indices = sparse.indptr.astype(np.int64), sparse.indices.astype(np.int64)
-    return sparse
-
-
-LAYOUTS = {
-    "float32": (np.float32, "dense"),
-    "float64": (np.float64, "dense"),
-    "float32 csr": (np.float32, "csr"),
-    "float64 csr int64": (np.float64, "csr int64"),
-}
-
-
-def weights(n_draws: int) -> np.ndarray:
-    return np.random.default_rng(1).integers(0, 3, (n_draws, 90)).astype(np.uint16)
 
 
 def energy_cases() -> Iterator[Case]:
@@ -128,7 +59,8 @@ def moment_cases() -> Iterator[Case]:
             return drawn, kernels.moments.group_sums(cells, OFFSETS, resources=resources)
 
         def moments(kernels: Backend, resources: Resources, cells: Any = cells) -> Any:
-            return kernels.moments.group_moments(cells, OFFSETS, resources=resources)
+            drawn = kernels.moments.group_moments(cells, OFFSETS, weights=weights(3), resources=resources)
+            return drawn, kernels.moments.group_moments(cells, OFFSETS, resources=resources)
 
         yield Case("moments.group_sums", variant, sums)
         yield Case("moments.group_moments", variant, moments)
@@ -396,6 +328,7 @@ CASES = [
     for cases in (
         energy_cases,
         moment_cases,
+        distance_cases,
         neighbor_cases,
         matrix_cases,
         ranksum_cases,

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from tests.contract.every_kernel import CASES, Case, declared_kernels
+from tests.contract.every_kernel import CASES
+from tests.contract.kernel_case import Case, cpu_only, declared_kernels
 from tests.support import BACKENDS, kernels, n_gpus
 
 from ptg.kernels.contract import Backend
@@ -25,7 +26,13 @@ def arrays(result: Any) -> list[np.ndarray]:
     return [np.asarray(result.get() if hasattr(result, "get") else result)]
 
 
+def skip_without(kernel: str, backend: str) -> None:
+    if backend == "cuda" and cpu_only(kernel):
+        pytest.skip(f"{kernel} is on the CPU only: {cpu_only(kernel)}")
+
+
 def run(case: Case, backend: str, **bounds: Any) -> list[np.ndarray]:
+    skip_without(case.kernel, backend)
     found, resources = kernels(backend, **bounds)
     return arrays(case.call(found, resources))
 
@@ -44,6 +51,7 @@ def test_every_kernel_has_a_case() -> None:
 @pytest.mark.parametrize("other", BACKENDS)
 @pytest.mark.parametrize("name", sorted(declared_kernels()))
 def test_signatures_are_those_of_the_contract(other: str, name: str) -> None:
+    skip_without(name, other)
     module, function = name.split(".")
     contract = import_module(f"ptg.kernels.contract.{module}")
     (protocol,) = [value for key, value in vars(contract).items() if key.endswith("Kernels")]

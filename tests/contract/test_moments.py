@@ -97,6 +97,33 @@ def test_sums(backend: str, dtype: type, layout: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("layout", ["dense", "csr", "csr with stored zeros", "csr int64"])
+@pytest.mark.parametrize("name", CASES)
+def test_weighted_moments(backend: str, dtype: type, layout: str, name: str) -> None:
+    """A draw has the moments of its cells written out, and the bits it has alone."""
+    case = CASES[name]
+    cells = layouts(case.cells, dtype)[layout]
+    run, resources = kernels(backend, n_threads=2)
+    weights = np.random.default_rng(1).integers(0, 3, (9, case.offsets[-1])).astype(np.uint16)
+    weights[0] = 1
+    found = run.moments.group_moments(cells, case.offsets, weights=weights, resources=resources)
+    plain = run.moments.group_moments(cells, case.offsets, resources=resources)
+    for weighted, unweighted in zip(found, plain, strict=True):
+        assert weighted.dtype == np.float64
+        assert np.array_equal(weighted[0], unweighted, equal_nan=True)
+    for draw, weight in enumerate(weights):
+        drawn = np.repeat(as_dense(cells), weight, axis=0)
+        offsets = np.append(0, np.cumsum(weight, dtype=np.int64))[case.offsets]
+        means, variances = slow_moments(drawn, offsets)
+        np.testing.assert_allclose(found.means[draw], means, rtol=1e-13)
+        np.testing.assert_allclose(found.variances[draw], variances, rtol=1e-12, atol=1e-25)
+        alone = run.moments.group_moments(cells, case.offsets, weights=weight[None], resources=resources)
+        assert np.array_equal(alone.variances[0], found.variances[draw], equal_nan=True)
+    assert not (found.variances < 0).any()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("layout", ["dense", "csr"])
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_weights_may_be_booleans(backend: str, layout: str, order: str) -> None:
@@ -191,7 +218,12 @@ def test_backends_give_the_bits_of_the_cpu(backend: str, dtype: type, layout: st
             run.moments.group_sums(cells, case.offsets, weights=some, resources=resources)
             for some in (None, weights, weights[:1].astype(np.float32), weights.astype(np.int16))
         ]
-        found.append([*run.moments.group_moments(cells, case.offsets, resources=resources), *sums])
+        moments = [
+            part
+            for some in (None, weights, weights.astype(np.int16))
+            for part in run.moments.group_moments(cells, case.offsets, weights=some, resources=resources)
+        ]
+        found.append([*moments, *sums])
     for other, cpu in zip(*found, strict=True):
         assert np.array_equal(other, cpu, equal_nan=True)
 

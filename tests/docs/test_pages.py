@@ -95,6 +95,21 @@ def test_every_metric_is_defined_in_the_conventions():
     assert [name for name in available() if f"`{name}`" not in text] == []
 
 
+def test_the_parity_table_is_of_these_metrics_and_within_the_tolerances():
+    import json
+
+    from docs.parity import KEPT, table
+    from tests.parity.distance_cases import CASES
+
+    from ptg.distance.metrics import available
+
+    kept = {(r["label"], r["cells"]): r["difference"] for r in json.loads(KEPT.read_text(encoding="utf-8"))["results"]}
+    assert set(kept) == {(case.label, case.cells) for case in CASES}, "run docs/parity.py"
+    assert all(kept[case.label, case.cells] <= case.rtol for case in CASES)
+    text = table()
+    assert [name for name in available() if not re.search(rf"^\| `{name}[`,]", text, flags=re.MULTILINE)] == []
+
+
 def test_sources_are_given_as_doi_links():
     links = re.findall(r"<(https://doi\.org/[^>]+)>", (DOCS / "conventions.md").read_text(encoding="utf-8"))
     assert len(links) >= 8

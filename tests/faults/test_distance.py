@@ -34,7 +34,7 @@ BAD_CALLS = [
         lambda adata: Distance("edistanc"),
         ("Distance.__init__", "metric='edistanc'", "nearest: 'edistance'", "Pass one of", "r2_distance"),
     ),
-    BadCall("metric that is no text", lambda adata: Distance(3), ("metric=3", "Pass one of edistance")),
+    BadCall("metric that is no text", lambda adata: Distance(3), ("metric=3", "Pass one of", "edistance")),
     BadCall(
         "unknown option",
         lambda adata: Distance("edistance", estimate="biased"),
@@ -43,7 +43,57 @@ BAD_CALLS = [
     BadCall(
         "option of another metric",
         lambda adata: Distance("mse", estimator="biased"),
-        ("Distance(metric='mse')", "'estimator'", "None are accepted"),
+        ("Distance(metric='mse')", "'estimator'", "Accepted: 'agg_fct'"),
+    ),
+    BadCall("option of a metric without", lambda adata: Distance("ks_test", epsilon=0), ("None are accepted",)),
+    BadCall(
+        "unknown kernel",
+        lambda adata: Distance("mmd", kernel="gaussian"),
+        ("kernel='gaussian'", "'linear', 'rbf', 'poly'"),
+    ),
+    BadCall("gamma of 0", lambda adata: Distance("mmd", kernel="rbf", gamma=0), ("gamma=0", "out of range")),
+    BadCall("degree that is no number", lambda adata: Distance("mmd", degree=2.5), ("degree=2.5", "at least 1")),
+    BadCall(
+        "negative epsilon", lambda adata: Distance("t_test", epsilon=-1e-9), ("epsilon=-1e-09", "out of range. Pass")
+    ),
+    BadCall(
+        "seed of a split that is no number",
+        lambda adata: Distance("classifier_proba", random_state="0"),
+        ("random_state='0'", "integer of at least 0"),
+    ),
+    BadCall(
+        "unknown cell-wise metric",
+        lambda adata: Distance(cell_wise_metric="euclid"),
+        ("cell_wise_metric='euclid'", "nearest: 'euclidean'"),
+    ),
+    BadCall(
+        "unknown aggregation", lambda adata: Distance("mse", agg_fct="mode"), ("agg_fct='mode'", "nearest: 'mean'")
+    ),
+    BadCall("aggregation that is a number", lambda adata: Distance("mse", agg_fct=1), ("agg_fct=1", "a function")),
+    BadCall(
+        "aggregation that keeps the cells",
+        lambda adata: Distance("mse", agg_fct=lambda cells, axis: cells).pairwise(adata, "perturbation"),
+        ("Distance.pairwise", "agg_fct", "one number per column"),
+    ),
+    BadCall(
+        "likelihood of values that are no counts",
+        lambda adata: Distance("nb_ll", layer_key="X").pairwise(adata, "perturbation"),
+        ("Distance.pairwise", "metric='nb_ll'", "not whole numbers", "raw, unnormalised counts"),
+    ),
+    BadCall(
+        "class projection of two groups",
+        lambda adata: Distance("classifier_cp")(np.ones((2, 3)), np.ones((2, 3))),
+        ("Distance.__call__", "metric='classifier_cp'", "onesided_distances or contrast_distances"),
+    ),
+    BadCall(
+        "class projection of all pairs",
+        lambda adata: Distance("classifier_cp").pairwise(adata, "perturbation"),
+        ("Distance.pairwise", "onesided_distances or contrast_distances"),
+    ),
+    BadCall(
+        "class projection of one group",
+        lambda adata: Distance("classifier_cp").onesided_distances(adata, "perturbation", "NT", groups=["A"]),
+        ("Distance.onesided_distances", "only 'A' is compared with 'NT'", "two groups or more"),
     ),
     BadCall(
         "unknown estimator",

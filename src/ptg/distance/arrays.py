@@ -101,6 +101,7 @@ class ArrayDistances(DistanceTool):
         A resample holds some cells more than once, at distance 0 of each other. The mean over resamples of the unbiased
         energy distance is therefore near the biased one; the distance itself is what the other methods return.
         """
+        self._metric.require_pairs()
         resampling = Bootstrap.checked(True, n_bootstrap, random_state, return_draws)
         cells = _two(X, Y)
         values = self._evaluate(cells, _THE_PAIR, resampling, None, False)
@@ -175,6 +176,7 @@ class ArrayDistances(DistanceTool):
             return float(np.divide(to_truth, to_control))
 
     def _value(self, X: Matrix, Y: Matrix) -> float:
+        self._metric.require_pairs()
         return float(self._evaluate(_two(X, Y), _THE_PAIR, None, None, False).means[0])
 
 

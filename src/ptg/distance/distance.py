@@ -31,10 +31,12 @@ class Distance(ArrayDistances, ContrastDistances):
     Parameters
     ----------
     metric
-        ``"edistance"`` (default), ``"euclidean"``, ``"root_mean_squared_error"``, ``"mse"``,
-        ``"mean_absolute_error"``, ``"pearson_distance"``, ``"cosine_distance"``, ``"r2_distance"``,
-        ``"wasserstein"`` or ``"sinkhorn_divergence"``; `ptg.distance.metrics.available` has the definition and the
-        source of each.
+        ``"edistance"`` (default) or another name. Whole distributions: ``"mean_pairwise"``, ``"mmd"``,
+        ``"wasserstein"``, ``"sinkhorn_divergence"``, ``"classifier_proba"``, ``"classifier_cp"``. Group means:
+        ``"euclidean"``, ``"root_mean_squared_error"``, ``"mse"``, ``"mean_absolute_error"``, ``"pearson_distance"``,
+        ``"spearman_distance"``, ``"kendalltau_distance"``, ``"cosine_distance"``, ``"r2_distance"``,
+        ``"mahalanobis"``. Column by column: ``"sym_kldiv"``, ``"t_test"``, ``"ks_test"``, ``"nb_ll"`` (raw counts),
+        ``"mean_var_distribution"``. `ptg.distance.metrics.available` has definition and source of each.
     layer_key
         Layer with the cells, ``"X"`` for `adata.X`. Not together with `obsm_key`.
     obsm_key
@@ -43,8 +45,10 @@ class Distance(ArrayDistances, ContrastDistances):
         ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; by default ``ptg.settings.device``.
     **metric_options
         Options of the metric. ``edistance`` has ``estimator="unbiased"`` (default: means within a group over its
-        n(n-1) pairs of different cells) or ``"biased"`` (over n² pairs, as in pertpy). ``wasserstein`` and
-        ``sinkhorn_divergence`` have `epsilon`, `epsilon_scale`, `tol`, `max_iter` and `relaxation`: see
+        n(n-1) pairs of different cells) or ``"biased"`` (over n² pairs, as in pertpy), and ``cell_wise_metric``
+        (default ``"euclidean"``). Metrics of group means have ``agg_fct`` (default ``"mean"``, or a function). ``mmd``
+        has `kernel`, `gamma` and `degree`. ``wasserstein`` and ``sinkhorn_divergence`` have `epsilon`, `epsilon_scale`,
+        `tol`, `max_iter` and `relaxation`: see
         `ptg.distance.metrics.transport.Wasserstein`.
 
     Attributes
@@ -153,6 +157,7 @@ class Distance(ArrayDistances, ContrastDistances):
         InputError
             A column, key or group does not exist, or an argument is out of range.
         """
+        self._metric.require_pairs()
         resampling = Bootstrap.checked(bootstrap, n_bootstrap, random_state, return_draws)
         groups_of_cells = read_groups(adata, groupby, groups)
         layout = PairwiseLayout(groups_of_cells.names, groupby, self._metric.record.symmetric)

@@ -268,6 +268,7 @@ class DistanceTest(DistanceTool):
         show_progressbar: bool,
     ) -> dict[str, NDArray[Any]]:
         """Test pairs of groups; the columns of the result."""
+        self._metric.require_pairs()
         with self._open(cells, multi_gpu, show_progressbar) as (unsorted, run):
             sample = unsorted.on_device(run)
             observed = to_host(evaluate(self._metric, sample, *pairs, bootstrap=None, run=run).means)

@@ -159,6 +159,8 @@ def _bootstrap(metric: Metric, sample: Sample, pairs: _Pairs, bootstrap: Bootstr
     keys = resampling_keys(sample.names, bootstrap.random_state)
     n_at_once = _draws_at_once(sample, run.resources.memory)
     pairs_at_once = max(1, run.resources.memory // (64 * min(n_at_once, bootstrap.n_bootstrap)))
+    if not metric.record.pairwise:  # all pairs make one value
+        pairs_at_once = n_pairs
     for done in range(0, bootstrap.n_bootstrap, n_at_once):
         weights = run.kernels.resampling.bootstraps(
             sample.sizes, keys, done, min(n_at_once, bootstrap.n_bootstrap - done), resources=run.resources

@@ -60,9 +60,8 @@ class DistanceTool:
     @contextmanager
     def _open(self, cells: Cells, multi_gpu: MultiGpu, show_progressbar: bool) -> Iterator[tuple[Sample, Run]]:
         show = check_flag("show_progressbar", show_progressbar)
-        with open_run(
-            self.metric, device=self.device, multi_gpu=multi_gpu, show_progressbar=show, near=cells.stored
-        ) as run:
+        device = self._metric.device(self.device)
+        with open_run(self.metric, device=device, multi_gpu=multi_gpu, show_progressbar=show, near=cells.stored) as run:
             yield cells.load(run), run
 
     def _evaluate(

@@ -6,6 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ptg.distance.metrics.cell_pairs import (
+    CELL_WISE_METRIC,
+    Pairs,
+    between_and_within,
+    cell_wise_sums,
+    without_direction,
+)
 from ptg.distance.metrics.registry import Metric, MetricRecord, Option, register
 from ptg.distance.relabel import SideSums, permuted_sums, sums_without_each_cell
 
@@ -34,6 +41,7 @@ if TYPE_CHECKING:
                 ("unbiased", "biased"),
                 "mean distances within a group over its n(n-1) pairs of different cells, or over all n² pairs",
             ),
+            CELL_WISE_METRIC,
         ),
     )
 )
@@ -43,7 +51,10 @@ class EnergyDistance(Metric):
     A resample of n cells has the within-group mean of its n cells: the weighted sum over n(n-1), or n².
     """
 
-    undefined_because = "have one cell, and so no unbiased mean distance within the group"
+    undefined_because = (
+        "have one cell, and so no unbiased mean distance within the group (or a cell without direction, where the "
+        "cell-wise metric needs one)"
+    )
 
     def values(
         self,
@@ -55,22 +66,10 @@ class EnergyDistance(Metric):
         run: Run,
     ) -> NDArray[np.float64]:
         """Compute the distances: sums between and within the groups in one call."""
-        arrays = run.arrays
-        involved = arrays.zeros(len(sample.names), dtype=bool)
-        involved[left] = involved[right] = True
-        groups, position = arrays.flatnonzero(involved), arrays.cumsum(involved) - 1
-        sums = run.kernels.energy.pair_sums(
-            sample.cells,
-            sample.offsets,
-            arrays.concatenate([left, groups]),
-            arrays.concatenate([right, groups]),
-            weights=weights,
-            resources=run.resources,
-        )
-        sizes = arrays.asarray(sample.sizes, dtype=np.float64)
-        within = sums[..., len(left) :]
-        sides = SideSums(sums[..., : len(left)], within[..., position[left]], within[..., position[right]])
-        return self.of_sums(sides, sizes[left], sizes[right])
+        sums_of = cell_wise_sums(self.options["cell_wise_metric"])
+        between, within, _, (x, y) = between_and_within(sums_of, sample, Pairs(left, right, weights), run)
+        sizes = run.arrays.asarray(sample.sizes, dtype=np.float64)
+        return self.of_sums(SideSums(between, within[..., x], within[..., y]), sizes[left], sizes[right])
 
     def of_sums(self, sums: SideSums, n: NDArray[np.float64], m: NDArray[np.float64]) -> NDArray[np.float64]:
         """Compute the distances of groups of n and m cells from sums of cell-to-cell distances."""
@@ -98,7 +97,7 @@ class EnergyDistance(Metric):
     @property
     def _is_euclidean(self) -> bool:
         """Tell whether the sums over subsets and of single cells, which are Euclidean, can be used."""
-        return self.options.get("cell_wise_metric", "euclidean") in {"euclidean", "l2"}
+        return self.options["cell_wise_metric"] in {"euclidean", "l2"}
 
     def _within(self, sums: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray[np.float64]:
         n_pairs = {"unbiased": sizes * (sizes - 1), "biased": sizes**2}[self.options["estimator"]]
@@ -106,6 +105,7 @@ class EnergyDistance(Metric):
         within: NDArray[np.float64] = sums / n_pairs
         return within
 
-    def undefined_groups(self, sample: Sample, run: Run) -> NDArray[np.bool_]:  # noqa: ARG002 - others need kernels
-        """Mark groups of one cell."""
-        return np.asarray(sample.sizes < 2)
+    def undefined_groups(self, sample: Sample, run: Run) -> NDArray[np.bool_]:
+        """Mark groups of one cell, and groups with a cell that has no direction where one is needed."""
+        too_small = (sample.sizes < 2) & (self.options["estimator"] == "unbiased")
+        return np.asarray(too_small | without_direction(self.options["cell_wise_metric"], sample, run))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 
-from ptg.data import check_choice, check_options, not_found
+from ptg.data import InputError, check_choice, check_options, not_found, warn
 from ptg.distance import relabel
 
 if TYPE_CHECKING:
@@ -67,7 +67,8 @@ class MetricRecord:
     name, aliases
         What users may call it; results carry `name`.
     needs
-        ``"cells"`` if every cell counts, ``"means"`` if only the group means do.
+        ``"cells"`` if every cell counts, ``"means"`` if only the group means do, ``"moments"`` if means and variances
+        do, ``"counts"`` if every cell counts and the values must be raw counts.
     symmetric
         d(X, Y) = d(Y, X).
     nonnegative
@@ -76,11 +77,21 @@ class MetricRecord:
         Values of the option `estimator` for which no value is below 0, where not all have that property.
     zero_self
         d(X, X) = 0.
+    law_options
+        Options with which the laws hold; with the defaults they hold nearly.
     invariances
         Changes of all cells that leave the distance alone: ``"translation"`` by any vector, ``"constant shift"`` of all
-        columns by one number, ``"rotation"``, ``"scaling"``.
+        columns by one number, ``"rotation"``, ``"scaling"`` by a positive number, ``"monotone"`` for an increasing
+        function of every column, ``"affine"`` for any invertible linear map.
     iterative
         Values are found by iteration, and are accurate to what the option `tol` asks for, not to rounding.
+    on_gpu
+        It is computed on a GPU where one is chosen; otherwise on the CPU whatever is chosen.
+    seeded
+        It draws random numbers, from the option `random_state`, and may depend on the order of the cells.
+    pairwise
+        It is defined for a pair of groups alone. Otherwise a value depends on the other groups compared with the same
+        control, and only one-sided distances and contrasts are offered.
     options
         Its keywords.
     estimators
@@ -96,7 +107,7 @@ class MetricRecord:
     name: str
     formula: str
     source: str
-    needs: Literal["cells", "means"]
+    needs: Literal["cells", "means", "moments", "counts"]
     aliases: tuple[str, ...] = ()
     symmetric: bool = True
     nonnegative: bool = True
@@ -106,6 +117,10 @@ class MetricRecord:
     iterative: bool = False
     options: tuple[Option, ...] = ()
     best_value: float = 0.0
+    on_gpu: bool = True
+    seeded: bool = False
+    pairwise: bool = True
+    law_options: tuple[tuple[str, Any], ...] = ()
 
     @property
     def estimators(self) -> tuple[str, ...]:
@@ -215,6 +230,22 @@ class Metric(ABC):
             return self
         return type(self)(**{**self.options, "estimator": "biased"})
 
+    def require_pairs(self) -> None:
+        """Raise an InputError where a value of two groups alone is not defined."""
+        if not self.record.pairwise:
+            raise InputError(
+                f"metric={self.record.name!r} is defined by all groups that are compared with one control. "
+                "Use onesided_distances or contrast_distances."
+            )
+
+    def device(self, asked: str | None) -> str | None:
+        """Return where to compute when `asked` for a device; warn where a GPU was named and there is no use for it."""
+        if self.record.on_gpu:
+            return asked
+        if asked is not None and asked.startswith("cuda"):
+            warn(f"{self.record.name} is computed on the CPU: it has nothing that a GPU is good for.")
+        return "cpu"
+
     @abstractmethod
     def undefined_groups(self, sample: Sample, run: Run) -> NDArray[np.bool_]:
         """Mark the groups whose distances are not defined; asked only when there was a NaN."""
@@ -240,7 +271,7 @@ def register(record: MetricRecord) -> Callable[[MetricClass], MetricClass]:
 
 
 def available() -> dict[str, MetricRecord]:
-    """Return the record of every metric by name, without aliases.
+    """Return the record of every metric by name, without aliases, in alphabetical order.
 
     Examples
     --------
@@ -248,7 +279,8 @@ def available() -> dict[str, MetricRecord]:
     >>> available()["edistance"].estimators
     ('unbiased', 'biased')
     """
-    return {metric.record.name: metric.record for metric in _METRICS.values()}
+    records = {metric.record.name: metric.record for metric in _METRICS.values()}
+    return dict(sorted(records.items()))
 
 
 def make_metric(name: object, options: dict[str, Any]) -> Metric:

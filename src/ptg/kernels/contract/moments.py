@@ -17,9 +17,9 @@ class GroupMoments(NamedTuple):
     Attributes
     ----------
     means
-        (n_groups, n_columns) float64; NaN for an empty group.
+        (n_groups, n_columns) float64, or (n_draws, n_groups, n_columns) with weights; NaN for an empty group.
     variances
-        (n_groups, n_columns) float64, with n - 1 in the denominator; NaN for a group of less than two cells.
+        In the same shape, with n - 1 in the denominator; NaN for a group of less than two cells.
     """
 
     means: NDArray[Any]
@@ -63,7 +63,12 @@ class MomentKernels(Protocol):
         """
 
     def group_moments(
-        self, cells: NDArray[Any] | sp.csr_matrix[Any], offsets: NDArray[Any], *, resources: Resources
+        self,
+        cells: NDArray[Any] | sp.csr_matrix[Any],
+        offsets: NDArray[Any],
+        *,
+        weights: NDArray[Any] | None = None,
+        resources: Resources,
     ) -> GroupMoments:
         """Compute mean and variance of every column in each group.
 
@@ -71,12 +76,16 @@ class MomentKernels(Protocol):
         ----------
         cells, offsets
             As in `group_sums`.
+        weights
+            (n_draws, n_cells) non-negative numbers of any type: how often a draw holds each cell. The size n of a group
+            is then the sum of its weights.
         resources
             Temporaries are in proportion to the result.
 
         Returns
         -------
-        GroupMoments: means and variances (n - 1), each (n_groups, n_columns) float64.
+        GroupMoments: means and variances (n - 1), each (n_groups, n_columns) float64, with weights
+        (n_draws, n_groups, n_columns). Each draw has the bits it would have alone.
 
         Notes
         -----

@@ -34,7 +34,7 @@ def group_sums(
 ) -> NDArray[Any]:
     """Sum every column over the cells of each group: see the contract."""
     bounds = _segments(offsets)
-    draws = np.empty((1, 0), np.float64) if weights is None else _numbers(weights)
+    draws = _draws(weights)
     partial = np.zeros((len(draws), len(bounds) - 1, cells.shape[1]))
 
     def add(segments: slice) -> None:
@@ -54,26 +54,48 @@ def group_sums(
 
 
 def group_moments(
-    cells: NDArray[Any] | sp.csr_matrix[Any], offsets: NDArray[Any], *, resources: Resources
+    cells: NDArray[Any] | sp.csr_matrix[Any],
+    offsets: NDArray[Any],
+    *,
+    weights: NDArray[Any] | None = None,
+    resources: Resources,
 ) -> GroupMoments:
     """Compute mean and variance of every column in each group: see the contract."""
     bounds = _segments(offsets)
-    sizes = np.diff(offsets).astype(np.float64)[:, None]
-    sums = group_sums(cells, offsets, resources=resources)
+    draws = _draws(weights)
+    sizes = _sizes(offsets, weights)
+    sums = group_sums(cells, offsets, weights=weights, resources=resources).reshape(len(draws), -1, cells.shape[1])
     means = np.divide(sums, sizes, out=np.full_like(sums, np.nan), where=sizes > 0)
     group_of = np.searchsorted(offsets, bounds[:-1], side="right") - 1
-    squares = np.zeros((1, len(bounds) - 1, cells.shape[1]))
+    squares = np.zeros((len(draws), len(bounds) - 1, cells.shape[1]))
 
     def add(segments: slice) -> None:
         some, centre = bounds[segments.start : segments.stop + 1], group_of[segments]
         if isinstance(cells, np.ndarray):
-            _dense_squares(cells, some, means, centre, squares[0, segments])
+            _dense_squares(cells, some, draws, (means, centre), squares[:, segments])
         else:
-            _sparse_squares(_arrays(cells), some, means, centre, squares[0, segments])
+            _sparse_squares(_arrays(cells), some, draws, (means, centre), squares[:, segments])
 
     run_tasks(add, _tasks(bounds), resources)
-    total = _by_group(squares, bounds, offsets)[0]
-    return GroupMoments(means, np.divide(total, sizes - 1, out=np.full_like(total, np.nan), where=sizes > 1))
+    total = _by_group(squares, bounds, offsets)
+    variances = np.divide(total, sizes - 1, out=np.full_like(total, np.nan), where=sizes > 1)
+    return GroupMoments(means[0], variances[0]) if weights is None else GroupMoments(means, variances)
+
+
+def _draws(weights: NDArray[Any] | None) -> NDArray[Any]:
+    """One draw without cells stands for one draw of ones."""
+    return np.empty((1, 0), np.float64) if weights is None else _numbers(weights)
+
+
+def _sizes(offsets: NDArray[Any], weights: NDArray[Any] | None) -> NDArray[np.float64]:
+    """(n_draws, n_groups, 1): the sum of the weights of each group."""
+    if weights is None:
+        return np.diff(offsets).astype(np.float64)[None, :, None]
+    total = np.zeros((len(weights), len(offsets) - 1, 1))
+    filled = np.flatnonzero(np.diff(offsets) > 0)
+    if len(filled):
+        total[:, filled, 0] = np.add.reduceat(weights, offsets[filled], axis=1, dtype=np.float64)
+    return total
 
 
 def _numbers(weights: NDArray[Any]) -> NDArray[Any]:
@@ -140,27 +162,37 @@ def _sparse_sums(csr, bounds, weights, out):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _dense_squares(cells, bounds, means, group_of, out):  # type: ignore[no-untyped-def]
+def _dense_squares(cells, bounds, weights, centres, out):  # type: ignore[no-untyped-def]
+    means, group_of = centres
     for segment in range(bounds.size - 1):
-        mean = means[group_of[segment]]
         for i in range(bounds[segment], bounds[segment + 1]):
-            for column in range(cells.shape[1]):
-                deviation = cells[i, column] - mean[column]
-                out[segment, column] += deviation * deviation
+            for draw in range(out.shape[0]):
+                weight = 1.0 if weights.shape[1] == 0 else float(weights[draw, i])
+                mean = means[draw, group_of[segment]]
+                if weight != 0.0:
+                    for column in range(cells.shape[1]):
+                        deviation = cells[i, column] - mean[column]
+                        out[draw, segment, column] += weight * (deviation * deviation)
 
 
 @jit
-def _sparse_squares(csr, bounds, means, group_of, out):  # type: ignore[no-untyped-def]
+def _sparse_squares(csr, bounds, weights, centres, out):  # type: ignore[no-untyped-def]
+    means, group_of = centres
     data, indices, indptr = csr
-    stored = np.zeros(out.shape[1], np.int64)
+    stored = np.zeros(out.shape[2])
     for segment in range(bounds.size - 1):
-        mean = means[group_of[segment]]
-        stored[:] = 0
-        for p in range(indptr[bounds[segment]], indptr[bounds[segment + 1]]):
-            column = indices[p]
-            deviation = data[p] - mean[column]
-            out[segment, column] += deviation * deviation
-            stored[column] += 1
-        n_cells = bounds[segment + 1] - bounds[segment]
-        for column in range(out.shape[1]):
-            out[segment, column] += (n_cells - stored[column]) * mean[column] * mean[column]
+        for draw in range(out.shape[0]):
+            mean = means[draw, group_of[segment]]
+            stored[:] = 0.0
+            n_cells = 0.0
+            for i in range(bounds[segment], bounds[segment + 1]):
+                weight = 1.0 if weights.shape[1] == 0 else float(weights[draw, i])
+                n_cells += weight
+                if weight != 0.0:
+                    for p in range(indptr[i], indptr[i + 1]):
+                        column = indices[p]
+                        deviation = data[p] - mean[column]
+                        out[draw, segment, column] += weight * (deviation * deviation)
+                        stored[column] += weight
+            for column in range(out.shape[2]):
+                out[draw, segment, column] += (n_cells - stored[column]) * mean[column] * mean[column]

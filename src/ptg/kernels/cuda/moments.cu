@@ -1,10 +1,10 @@
 // Sums of the columns over segments of neighbouring rows, and of squared deviations from the mean of a group.
 //
-//   sums[d, s, c] = sum_{i in s} w_di x_ic        squares[s, c] = sum_{i in s} (x_ic - mean_gc)^2,  s in group g
+//   sums[d, s, c] = sum_{i in s} w_di x_ic        squares[d, s, c] = sum_{i in s} w_di (x_ic - mean_dgc)^2,  s in group g
 //
 // Layout. Segment s has the rows bounds[s] to bounds[s + 1] - 1 and never more than one group; the results are
-// (n_draws, n_segments, n_columns) and (n_segments, n_columns) float64, zero before. A launch takes the segments from
-// first_segment on that the rows at hold.
+// (n_draws, n_segments, n_columns) float64, zero before. A launch takes the segments from first_segment on that the rows
+// at hold.
 // Thread map. Dense: a thread takes a column of a segment, for several draws. Sparse: a block takes a segment (of one
 // draw) and its threads the entries of a row, each of another column; the next row waits for all of them.
 // Every sum is taken row after row, with each product rounded before it is added, so it has the bits of the CPU's.
@@ -60,47 +60,63 @@ extern "C" __global__ void dense_sums(ROWS_PARAMETERS, const i64* __restrict__ b
     if (first_draw + k < n_draws) sums[((first_draw + k) * n_segments + segment) * n_columns + column] = sum[k];
 }
 
-//   means      (n_groups, n_columns)
+//   means      (n_draws, n_groups, n_columns)
 //   group_of   (n_segments,)
-//   stored     (n_segments, n_columns) zeros: becomes the number of entries of each column
+//   stored     (n_draws, n_segments, n_columns) zeros: becomes the weight of the entries of each column
 extern "C" __global__ void sparse_squares(ROWS_PARAMETERS, const i64* __restrict__ bounds, i64 first_segment,
+                                          i64 n_segments, const Weight* __restrict__ weights,
                                           const double* __restrict__ means, const int* __restrict__ group_of,
-                                          int* stored, double* squares) {
+                                          i64 n_groups, double* stored, double* squares) {
   const Rows rows = ROWS;
-  const i64 segment = first_segment + blockIdx.x;
-  const double* mean = means + (i64)group_of[segment] * n_columns;
-  double* out = squares + segment * n_columns;
-  int* n_stored = stored + segment * n_columns;
+  const i64 segment = first_segment + blockIdx.x, draw = blockIdx.y;
+  const double* mean = means + (draw * n_groups + group_of[segment]) * n_columns;
+  double* out = squares + (draw * n_segments + segment) * n_columns;
+  double* weight_stored = stored + (draw * n_segments + segment) * n_columns;
+  double total = 0.0;
   for (i64 row = bounds[segment]; row < bounds[segment + 1]; ++row) {
+    const double weight = weights ? (double)weights[draw * (last_row - first_row) + (row - first_row)] : 1.0;
+    total = plus(total, weight);
+    if (weight == 0.0) continue;  // for the whole block
     const i64 end = rows.end(row);
     for (i64 entry = rows.begin(row) + threadIdx.x; entry < end; entry += blockDim.x) {
       const int column = rows.column(row, entry);
       const double deviation = plus((double)data[entry], -mean[column]);
-      out[column] = plus(out[column], times(deviation, deviation));
-      n_stored[column] += 1;
+      out[column] = plus(out[column], times(weight, times(deviation, deviation)));
+      weight_stored[column] = plus(weight_stored[column], weight);
     }
     __syncthreads();
   }
-  const i64 n_rows = bounds[segment + 1] - bounds[segment];
   for (int column = threadIdx.x; column < n_columns; column += blockDim.x) {
-    const double zeros = (double)(n_rows - n_stored[column]);
+    const double zeros = plus(total, -weight_stored[column]);
     out[column] = plus(out[column], times(times(zeros, mean[column]), mean[column]));
   }
 }
 
 extern "C" __global__ void dense_squares(ROWS_PARAMETERS, const i64* __restrict__ bounds, i64 first_segment,
+                                         i64 n_segments, const Weight* __restrict__ weights,
                                          const double* __restrict__ means, const int* __restrict__ group_of,
-                                         double* __restrict__ squares) {
+                                         i64 n_groups, i64 n_draws, double* __restrict__ squares) {
   const int column = blockIdx.y * blockDim.x + threadIdx.x;
   if (column >= n_columns) return;
-  const i64 segment = first_segment + blockIdx.x;
-  const double mean = means[(i64)group_of[segment] * n_columns + column];
-  double sum = 0.0;
+  const i64 segment = first_segment + blockIdx.x, n_rows = last_row - first_row;
+  const i64 first_draw = (i64)blockIdx.z * DRAWS;
+  double sum[DRAWS] = {}, mean[DRAWS];
+#pragma unroll
+  for (int k = 0; k < DRAWS; ++k)
+    mean[k] = means[(min(first_draw + k, n_draws - 1) * n_groups + group_of[segment]) * n_columns + column];
   for (i64 row = bounds[segment] - first_row; row < bounds[segment + 1] - first_row; ++row) {
-    const double deviation = plus((double)data[row * n_columns + column], -mean);
-    sum = plus(sum, times(deviation, deviation));
+    const double x = (double)data[row * n_columns + column];
+#pragma unroll
+    for (int k = 0; k < DRAWS; ++k) {
+      // Past the last draw: the last one again, for nothing.
+      const double weight = weights ? (double)weights[min(first_draw + k, n_draws - 1) * n_rows + row] : 1.0;
+      const double deviation = plus(x, -mean[k]);
+      if (weight != 0.0) sum[k] = plus(sum[k], times(weight, times(deviation, deviation)));
+    }
   }
-  squares[segment * n_columns + column] = sum;
+#pragma unroll
+  for (int k = 0; k < DRAWS; ++k)
+    if (first_draw + k < n_draws) squares[((first_draw + k) * n_segments + segment) * n_columns + column] = sum[k];
 }
 
 // Add the segments of each group in order. A thread takes a column of a group.

@@ -37,8 +37,8 @@ _DRAWS = 8
 
 _LARGEST_GRID = 65_535
 _FEWEST_ENTRIES = 1 << 20
-_BYTES_PER_SEGMENT = 12
-"""Of a column of a segment: a partial sum, a number of entries."""
+_BYTES_PER_SEGMENT = 16
+"""Of a column of a segment: a partial sum, the weight of the entries."""
 
 _BYTES_PER_GROUP = 40
 """Of a column of a group: sum, mean, variance and what arises between them."""
@@ -73,24 +73,45 @@ def group_sums(
 
 
 def group_moments(
-    cells: NDArray[Any] | sp.csr_matrix[Any], offsets: NDArray[Any], *, resources: Resources
+    cells: NDArray[Any] | sp.csr_matrix[Any],
+    offsets: NDArray[Any],
+    *,
+    weights: NDArray[Any] | None = None,
+    resources: Resources,
 ) -> GroupMoments:
     """Compute mean and variance of every column in each group: see the contract."""
     reader = RowReader(cells, resources)
-    shape = (len(offsets) - 1, reader.n_columns)
+    sizes = _sizes(np.asarray(cp.asnumpy(offsets), dtype=np.int64), weights)
+    shape = (*sizes.shape[:2], reader.n_columns)
     moments = GroupMoments(np.full(shape, np.nan), np.full(shape, np.nan))
 
     def compute(run: _Run, entries: int) -> None:
         pieces = RowPieces(reader, run.bounds, entries)
-        sizes = cp.asarray(run.sizes, dtype=np.float64)[:, None]
-        means = _sums(run, pieces, None, 1, resources)[0] / sizes  # 0 / 0 is NaN
+        groups = slice(run.first, run.stop)
+        draws_at_once = min(max(resources.memory // (2 * run.n_bytes(reader.n_columns)), 1), _LARGEST_GRID)
         with Downloads(resources) as downloads:
-            downloads.start(means, moments.means[run.first : run.stop])
-            variances = cp.where(sizes > 1, _squares(run, pieces, means) / (sizes - 1), np.nan)
-            downloads.start(variances, moments.variances[run.first : run.stop])
+            for first in range(0, len(sizes), draws_at_once):
+                draws = slice(first, first + draws_at_once)
+                some = None if weights is None else weights[draws]
+                n = cp.asarray(sizes[draws, groups])
+                means = _sums(run, pieces, some, len(n), resources) / n  # 0 / 0 is NaN
+                downloads.start(means, moments.means[draws, groups])
+                variances = cp.where(n > 1, _squares(run, pieces, some, means, resources) / (n - 1), np.nan)
+                downloads.start(variances, moments.variances[draws, groups])
 
     _each_run(compute, reader, offsets, resources)
-    return moments
+    return GroupMoments(moments.means[0], moments.variances[0]) if weights is None else moments
+
+
+def _sizes(offsets: NDArray[np.int64], weights: NDArray[Any] | None) -> NDArray[np.float64]:
+    """(n_draws, n_groups, 1): the sum of the weights of each group."""
+    if weights is None:
+        return np.diff(offsets).astype(np.float64)[None, :, None]
+    total = np.zeros((len(weights), len(offsets) - 1, 1))
+    filled = np.flatnonzero(np.diff(offsets) > 0)
+    if len(filled):
+        total[:, filled, 0] = np.add.reduceat(cp.asnumpy(weights), offsets[filled], axis=1, dtype=np.float64)
+    return total
 
 
 @dataclass(frozen=True)
@@ -169,11 +190,8 @@ def _sums(run: _Run, pieces: RowPieces, weights: Any, n_draws: int, resources: R
     segment_sums = cp.zeros((n_draws, run.n_segments, reader.n_columns))
     bounds = cp.asarray(run.bounds)
     for first, stop, rows in pieces:
-        some: Any = np.uint64(0)
-        options = rows.options
-        if weights is not None:
-            some = to_device(weights[:, int(run.bounds[first]) : int(run.bounds[stop])], resources)
-            options += type_options(Weight=some.dtype)
+        some, options = _weights_of(run, weights, first, stop, resources)
+        options = (*rows.options, *options)
         arguments = (*rows.arguments, bounds, np.int64(first), np.int64(run.n_segments), some)
         if reader.is_dense:
             draws_of_thread = 1 if n_draws == 1 else _DRAWS
@@ -189,23 +207,45 @@ def _sums(run: _Run, pieces: RowPieces, weights: Any, n_draws: int, resources: R
     return _add_segments(run, segment_sums)
 
 
-def _squares(run: _Run, pieces: RowPieces, means: Any) -> Any:
-    """(n_groups, n_columns) sums of squared deviations on the current device."""
-    reader = pieces.reader
-    segment_sums = cp.zeros((1, run.n_segments, reader.n_columns))
+def _squares(run: _Run, pieces: RowPieces, weights: Any, means: Any, resources: Resources) -> Any:
+    """(n_draws, n_groups, n_columns) sums of squared deviations on the current device."""
+    reader, n_draws, n_groups = pieces.reader, len(means), np.int64(means.shape[1])
+    segment_sums = cp.zeros((n_draws, run.n_segments, reader.n_columns))
     bounds, group_of = cp.asarray(run.bounds), cp.asarray(run.group_of_segment)
-    stored = None if reader.is_dense else cp.zeros(segment_sums.shape, dtype=np.int32)
+    stored = None if reader.is_dense else cp.zeros_like(segment_sums)
     for first, stop, rows in pieces:
-        arguments = (*rows.arguments, bounds, np.int64(first), means, group_of)
+        some, options = _weights_of(run, weights, first, stop, resources)
+        options = (*rows.options, *options)
+        arguments = (
+            *rows.arguments,
+            bounds,
+            np.int64(first),
+            np.int64(run.n_segments),
+            some,
+            means,
+            group_of,
+            n_groups,
+        )
         if reader.is_dense:
-            kernel("moments.cu", "dense_squares", rows.options)(
-                (stop - first, -(-reader.n_columns // _COLUMNS)), (_COLUMNS,), (*arguments, segment_sums)
+            draws_of_thread = 1 if n_draws == 1 else _DRAWS
+            kernel("moments.cu", "dense_squares", (*options, f"-DDRAWS={draws_of_thread}"))(
+                (stop - first, -(-reader.n_columns // _COLUMNS), -(-n_draws // draws_of_thread)),
+                (_COLUMNS,),
+                (*arguments, np.int64(n_draws), segment_sums),
             )
         else:
-            kernel("moments.cu", "sparse_squares", rows.options)(
-                (stop - first,), (_threads(reader),), (*arguments, stored, segment_sums)
+            kernel("moments.cu", "sparse_squares", options)(
+                (stop - first, n_draws), (_threads(reader),), (*arguments, stored, segment_sums)
             )
-    return _add_segments(run, segment_sums)[0]
+    return _add_segments(run, segment_sums)
+
+
+def _weights_of(run: _Run, weights: Any, first: int, stop: int, resources: Resources) -> tuple[Any, tuple[str, ...]]:
+    """Weights of the cells of some segments on the current device, and the compiler option with their type."""
+    if weights is None:
+        return np.uint64(0), ()
+    some = to_device(weights[:, int(run.bounds[first]) : int(run.bounds[stop])], resources)
+    return some, type_options(Weight=some.dtype)
 
 
 def _threads(reader: RowReader) -> int:

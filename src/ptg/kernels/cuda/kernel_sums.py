@@ -1,0 +1,216 @@
+"""Sums of functions of two cells between groups, on GPUs: see `ptg.kernels.contract.kernel_sums`.
+
+The cells are cut into blocks; the values of a pair of blocks are made in float64, summed over the columns by group, and
+then over the rows.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import cupy as cp
+import cupyx.scipy.sparse as csp
+import numpy as np
+
+from ptg.kernels.cuda.devices import on_devices
+from ptg.kernels.cuda.source import kernel
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
+    from numpy.typing import NDArray
+
+    from ptg.kernels.contract.kernel_sums import CellFunction
+    from ptg.kernels.contract.resources import Resources
+
+_THREADS = 256
+_EDGE = 64
+"""Rows and columns of the values that a block of threads makes."""
+
+_ROWS, _ROWS_IF_WIDE, _WIDE = 2048, 512, 2048
+"""Rows of a block, whatever the memory, as the bits of a sum depend on them; and those of cells with many columns."""
+
+_PARTS = 1 << 26
+"""Partial sums of draws in memory at once, about: half a gigabyte."""
+
+_OPTIONS = {
+    "cityblock": ("-DACCUMULATE=1", "-DFINISH=0"),
+    "chebyshev": ("-DACCUMULATE=2", "-DFINISH=0"),
+    "rbf": ("-DACCUMULATE=0", "-DFINISH=1"),
+    "poly": ("-DACCUMULATE=3", "-DFINISH=2"),
+}
+
+
+def kernel_sums(
+    cells: NDArray[Any] | sp.csr_matrix[Any],
+    offsets: NDArray[Any],
+    left: NDArray[Any],
+    right: NDArray[Any],
+    *,
+    function: CellFunction,
+    weights: NDArray[Any] | None = None,
+    resources: Resources,
+) -> Any:
+    """Sum a function of two cells over the cells of two groups, for many pairs: see the contract.
+
+    The result is an array on the first of the devices.
+    """
+    offsets, left, right = (cp.asnumpy(numbers).astype(np.int64) for numbers in (offsets, left, right))
+    low, high = np.minimum(left, right), np.maximum(left, right)
+    keys, position = np.unique(low * (len(offsets) - 1) + high, return_inverse=True)
+    tiles = _tiles(offsets, keys, _ROWS if cells.shape[1] <= _WIDE else _ROWS_IF_WIDE)
+    resources.progress.start(float(len(tiles)))
+
+    def sum_share(share: list[_Tile]) -> list[NDArray[np.float64]]:
+        rows = _Rows(cells)
+        parts = []
+        for tile in share:
+            parts.append(_sum_tile(rows, tile, function, weights))
+            resources.progress.advance(1.0)
+        return [part.get() for part in parts]
+
+    n_devices = len(resources.devices)
+    shares = [tiles[number::n_devices] for number in range(n_devices)]
+    by_device = on_devices(sum_share, shares, resources.devices)
+    sums = np.zeros((1 if weights is None else len(weights), len(keys)))
+    for number, tile in enumerate(tiles):
+        part = by_device[number % n_devices][number // n_devices]
+        sums[:, tile.pair] += part * tile.factor  # a tile holds each pair once
+    with cp.cuda.Device(resources.devices[0]):
+        return cp.asarray(sums[0, position] if weights is None else sums[:, position])
+
+
+class _Segments(NamedTuple):
+    """The groups with cells in a block of rows, and the bounds of these groups in the block."""
+
+    cells: slice
+    groups: NDArray[np.int64]
+    bounds: NDArray[np.int32]
+
+
+class _Tile(NamedTuple):
+    """Two blocks and the wanted pairs of segments in them: where their sums belong, and how often they count."""
+
+    rows: _Segments
+    columns: _Segments
+    wanted: NDArray[np.int32]
+    pair: NDArray[np.int64]
+    factor: NDArray[np.float64]
+
+
+def _tiles(offsets: NDArray[np.int64], keys: NDArray[np.int64], n_rows: int) -> list[_Tile]:
+    """Find the pairs of blocks, rows not after columns, that hold a wanted pair ``low * n_groups + high``."""
+    blocks = [_segments(offsets, start, n_rows) for start in range(0, int(offsets[-1]), n_rows)]
+    tiles = []
+    for number, rows in enumerate(blocks):
+        for columns in blocks[number:]:
+            wanted = rows.groups[:, None] * (len(offsets) - 1) + columns.groups
+            at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+            a, b = np.nonzero(keys[at] == wanted)
+            if len(a):
+                # A group in both blocks: the mirrored tile, which is not computed, holds as much.
+                twice = (rows.groups[a] == columns.groups[b]) & (rows is not columns)
+                pairs = np.stack([a, b], axis=1).astype(np.int32)
+                tiles.append(_Tile(rows, columns, pairs, at[a, b], np.where(twice, 2.0, 1.0)))
+    return tiles
+
+
+def _segments(offsets: NDArray[np.int64], start: int, n_rows: int) -> _Segments:
+    stop = min(start + n_rows, int(offsets[-1]))
+    first = int(np.searchsorted(offsets, start, side="right")) - 1
+    last = int(np.searchsorted(offsets, stop, side="left"))
+    bounds = np.clip(offsets[first : last + 1], start, stop) - start
+    filled = np.flatnonzero(np.diff(bounds) > 0)
+    return _Segments(slice(start, stop), filled + first, np.append(bounds[filled], stop - start).astype(np.int32))
+
+
+class _Rows:
+    """Dense float64 blocks of the cells on the current device; the last two are kept."""
+
+    def __init__(self, cells: Any) -> None:
+        self._sparse = not isinstance(cells, (np.ndarray, cp.ndarray))
+        self._cells = csp.csr_matrix(cells) if self._sparse else cp.asarray(cells)
+        self._kept: dict[int, Any] = {}
+
+    def block(self, rows: slice) -> Any:
+        if rows.start in self._kept:
+            return self._kept[rows.start]
+        part = self._cells[rows.start : rows.stop]
+        block = cp.ascontiguousarray((part.toarray() if self._sparse else part).astype(np.float64))
+        self._kept = dict([*self._kept.items(), (rows.start, block)][-2:])
+        return block
+
+
+def _sum_tile(rows: _Rows, tile: _Tile, function: CellFunction, weights: Any) -> Any:
+    """(n_draws or 1, n_wanted) sums of a tile, on the current device."""
+    values = _values(rows.block(tile.rows.cells), rows.block(tile.columns.cells), function)
+    n_draws = 1 if weights is None else len(weights)
+    at_once = max(1, _PARTS // (values.shape[0] * len(tile.columns.groups)))
+    sums = cp.empty((n_draws, len(tile.wanted)))
+    for first in range(0, n_draws, at_once):
+        draws = slice(first, min(first + at_once, n_draws))
+        sums[draws] = _weighted_sums(values, tile, None if weights is None else weights[draws])
+    return sums
+
+
+def _values(rows: Any, columns: Any, function: CellFunction) -> Any:
+    out = cp.empty((len(rows), len(columns)))
+    kernel("kernel_sums.cu", "values", _OPTIONS[function.name])(
+        (-(-len(columns) // _EDGE), -(-len(rows) // _EDGE)),
+        (_THREADS,),
+        (
+            rows,
+            columns,
+            np.int32(len(rows)),
+            np.int32(len(columns)),
+            np.int32(rows.shape[1]),
+            np.float64(function.gamma),
+            np.int32(function.degree),
+            out,
+        ),
+    )
+    return out
+
+
+def _weighted_sums(values: Any, tile: _Tile, weights: Any) -> Any:
+    """(n_draws or 1, n_wanted): sum over the columns of each group, then over the rows."""
+    n_rows, n_columns = values.shape
+    n_segments, n_wanted = len(tile.columns.groups), len(tile.wanted)
+    none = np.uint64(0)
+    row_weights, column_weights = (
+        none if weights is None else cp.ascontiguousarray(cp.asarray(weights[:, part.cells]).astype(np.float64))
+        for part in (tile.rows, tile.columns)
+    )
+    n_draws = 1 if weights is None else len(weights)
+    parts = cp.empty((n_draws, n_rows, n_segments))
+    warps = _THREADS // 32
+    kernel("kernel_sums.cu", "sum_columns", _OPTIONS["rbf"])(
+        (-(-parts.size // warps),),
+        (_THREADS,),
+        (
+            values,
+            column_weights,
+            cp.asarray(tile.columns.bounds),
+            np.int32(n_draws),
+            np.int32(n_rows),
+            np.int32(n_columns),
+            np.int32(n_segments),
+            parts,
+        ),
+    )
+    out = cp.empty((n_draws, n_wanted))
+    kernel("kernel_sums.cu", "sum_rows", _OPTIONS["rbf"])(
+        (-(-out.size // warps),),
+        (_THREADS,),
+        (
+            parts,
+            row_weights,
+            cp.asarray(tile.rows.bounds),
+            cp.asarray(tile.wanted),
+            np.int32(n_draws),
+            np.int32(n_rows),
+            np.int32(n_segments),
+            np.int32(n_wanted),
+            out,
+        ),
+    )
+    return out
