@@ -13,7 +13,7 @@ from tests.support import BadCall, assert_unchanged, interrupt_after, snapshot
 
 import ptg
 from ptg.distance.metrics import available
-from ptg.kernels.cpu import energy, energy_distances, energy_tiles, moments, sinkhorn_solve
+from ptg.kernels.cpu import energy_distances, energy_tiles, moments, sinkhorn_solve, tiles
 
 Distance = ptg.Distance
 
@@ -350,7 +350,7 @@ def test_ctrl_c(screen: ad.AnnData, monkeypatch: pytest.MonkeyPatch, name: str, 
 def test_ctrl_c_between_draws(screen: ad.AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
     before = snapshot(screen)
     monkeypatch.setattr("ptg.distance.evaluate._draws_at_once", lambda sample, memory: 32)
-    monkeypatch.setattr(energy, "weighted_row_sums", interrupt_after(energy_tiles.weighted_row_sums, 6))
+    monkeypatch.setattr(tiles, "weighted_row_sums", interrupt_after(energy_tiles.weighted_row_sums, 6))
     with pytest.raises(KeyboardInterrupt):
         Distance().pairwise(screen, "perturbation", bootstrap=True)
     assert_unchanged(screen, before)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ptg.kernels.contract.resources import Resources
 
-BLOCK = 512
+_BLOCK = 512
 _TILES_PER_TASK = 16
 _DRAWS = 32
 """Draws multiplied at once, always as many (padded with zeros): a draw's bits do not depend on their number."""
@@ -65,7 +65,7 @@ class _Plan:
         """Cut the tiles with a wanted pair into tasks: a row block and some of its column blocks."""
         tasks = []
         for number, block in enumerate(self.blocks):
-            wanted = wanted_blocks((block.groups[0], block.groups[-1] + 1), self.keys, self.offsets, BLOCK)
+            wanted = wanted_blocks((block.groups[0], block.groups[-1] + 1), self.keys, self.offsets, _BLOCK)
             wanted[:number] = False
             columns = np.flatnonzero(wanted)
             tasks += [(number, columns[a : a + _TILES_PER_TASK]) for a in range(0, len(columns), _TILES_PER_TASK)]
@@ -73,7 +73,7 @@ class _Plan:
 
 
 def sum_tiles(
-    values_of: Callable[[slice, slice], NDArray[np.float64]],
+    values_of: Callable[[slice, slice], NDArray[Any]],
     offsets: NDArray[Any],
     pairs: tuple[NDArray[Any], NDArray[Any]],
     *,
@@ -85,7 +85,8 @@ def sum_tiles(
     Parameters
     ----------
     values_of
-        Computes the values of some cells (rows) with some others: a new C-ordered float64 array. Called from threads.
+        Computes the values of the cells of a block (rows) with those of another: a new C-ordered array, float32 or
+        float64. Called from threads.
     offsets, pairs, weights, resources
         As in the contract of `energy`; `pairs` are its left and right.
 
@@ -114,33 +115,38 @@ def sum_tiles(
     return sums[0, position] if weights is None else sums[:, position]
 
 
-def _blocks(offsets: NDArray[np.int64]) -> list[_Block]:
+def cell_blocks(n_cells: int) -> list[slice]:
     """Cut the cells into blocks."""
+    return [slice(start, min(start + _BLOCK, n_cells)) for start in range(0, n_cells, _BLOCK)]
+
+
+def _blocks(offsets: NDArray[np.int64]) -> list[_Block]:
+    """Find the groups in each block."""
     blocks = []
-    for start in range(0, int(offsets[-1]), BLOCK):
-        stop = min(start + BLOCK, int(offsets[-1]))
-        first = int(np.searchsorted(offsets, start, side="right")) - 1
-        last = int(np.searchsorted(offsets, stop, side="left"))
-        bounds = np.clip(offsets[first : last + 1], start, stop) - start
+    for cells in cell_blocks(int(offsets[-1])):
+        first = int(np.searchsorted(offsets, cells.start, side="right")) - 1
+        last = int(np.searchsorted(offsets, cells.stop, side="left"))
+        bounds = np.clip(offsets[first : last + 1], cells.start, cells.stop) - cells.start
         filled = np.diff(bounds) > 0
         groups = np.arange(first, last)[filled]
-        blocks.append(_Block(slice(start, stop), groups, np.append(bounds[:1], bounds[1:][filled])))
+        blocks.append(_Block(cells, groups, np.append(bounds[:1], bounds[1:][filled])))
     return blocks
 
 
-def _plain_sums(values: NDArray[np.float64], tile: _Tile) -> NDArray[np.float64]:
+def _plain_sums(values: NDArray[Any], tile: _Tile) -> NDArray[np.float64]:
     """Sum the wanted pairs of a tile: (1, n_wanted)."""
     sums = np.empty(tile.wanted.shape)
     segment_sums(values, tile.rows.bounds, tile.columns.bounds, sums)
     return (sums * tile.factor)[tile.wanted >= 0][None]
 
 
-def _weighted_sums(weights: NDArray[Any]) -> Callable[[NDArray[np.float64], _Tile], NDArray[np.float64]]:
+def _weighted_sums(weights: NDArray[Any]) -> Callable[[NDArray[Any], _Tile], NDArray[np.float64]]:
     """Make the function that sums the wanted pairs of a tile for every draw, (n_draws, n_wanted): ``W V W'``."""
     n_draws = len(weights)
     padding = ((0, -n_draws % _DRAWS), (0, 0))
 
-    def sum_tile(values: NDArray[np.float64], tile: _Tile) -> NDArray[np.float64]:
+    def sum_tile(values: NDArray[Any], tile: _Tile) -> NDArray[np.float64]:
+        values = values.astype(np.float64, copy=False)
         row_weights = np.pad(weights[:, tile.rows.cells].astype(np.float64), padding)
         column_weights = weights[:, tile.columns.cells].astype(np.float64)
         sums = np.zeros((n_draws, *tile.wanted.shape))
