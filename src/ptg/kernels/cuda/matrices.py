@@ -95,9 +95,8 @@ def here(matrix: Any, resources: Resources) -> Any:
         return to_device(matrix, resources)
     if matrix.data.device == cp.cuda.Device():
         return matrix
-    return DeviceCsr(
-        *(to_device(part, resources) for part in (matrix.data, matrix.indices, matrix.indptr)), matrix.shape
-    )
+    data, indices, indptr = (to_device(part, resources) for part in (matrix.data, matrix.indices, matrix.indptr))
+    return DeviceCsr(data, indices, indptr, matrix.shape)
 
 
 def take_rows(matrix: Any, rows: NDArray[np.int64], *, resources: Resources) -> Any:
