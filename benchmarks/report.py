@@ -329,7 +329,7 @@ def from_json(row: Mapping[str, Any]) -> Outcome:
 
 
 def put_into_readme(results: Mapping[str, Any], readme: Path) -> None:
-    """Replace what is between the marks of a suite by the short table.
+    """Replace what is between the marks of a suite by the short table, without rows that could not be measured.
 
     Raises
     ------
@@ -341,6 +341,7 @@ def put_into_readme(results: Mapping[str, Any], readme: Path) -> None:
     if text.count(begin) != 1 or text.count(end) != 1:
         raise SystemExit(f"{readme} must contain {begin} and {end} once each")
     before, after = text.split(begin)[0], text.split(end)[1]
+    results = {**results, "rows": [row for row in results["rows"] if not row.get("failed")]}
     lines = [begin, *_markdown_table(table(results, short=True)), "", _where(results), "", end]
     readme.write_text(before + "\n".join(lines) + after, encoding="utf-8")
 
