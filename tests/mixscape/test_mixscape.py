@@ -133,6 +133,16 @@ def test_scores_keep_all_cells_of_the_target_and_a_sample_of_the_controls(monkey
     assert {sample.min(), sample.max()} == {controls.min(), controls.max()}
 
 
+def test_the_frame_of_a_target_is_the_users_own() -> None:
+    frames = classified(signed_screen()).uns["mixscape"]
+    first, second = (frames[target]["all"] for target in list(frames)[:2])
+    first["weight"] = 1.0
+    first["pvec"] = 0.0
+    assert list(first.columns) == ["pvec", "perturbation", "weight"]
+    assert list(second.columns) == ["pvec", "perturbation"]
+    assert (second["pvec"] != 0.0).all()
+
+
 def test_at_most_a_thousand_controls_are_kept() -> None:
     assert tables.N_SAMPLE == 1000
 

@@ -38,22 +38,21 @@ class ScoreFrames:
         self._obs_names = obs_names
         self._pert_key = pert_key
         self._keys = [stored_name(name) for name in screen.names]
-        # Each label beside the control's, so that a target's two categories are a slice: thousands of small indexes
-        # take longer to make than the scores.
-        names = np.array(screen.names, dtype=object)
-        self._pairs = pd.Index(np.column_stack([names, np.full(len(names), names[screen.control])]).ravel())
+        self._labels = pd.Index(screen.names)
+        self._control = screen.control
         self.frames: dict[str, dict[str, pd.DataFrame]] = {}
 
     def add(self, split: Split, batch: Batch, result: ClassifiedTargets | ScoredTargets) -> None:
         """Add the targets of a batch that have scores."""
         scores = _scores(split, batch, result)
-        scored = pd.DataFrame({"pvec": scores.pvec}, index=self._obs_names[scores.cells])
+        label = np.where(scores.is_control, self._control, np.repeat(batch.targets, np.diff(scores.offsets)))
+        # One frame for all, of which each target has a part: a thousand frames take longer to make than the scores.
+        columns = {"pvec": scores.pvec, self._pert_key: self._labels.take(label).array}
+        scored = pd.DataFrame(columns, index=self._obs_names[scores.cells])
         bounds = scores.offsets.tolist()
         for target, start, stop in zip(batch.targets, bounds[:-1], bounds[1:], strict=True):
             if start < stop:
-                kind = pd.CategoricalDtype(self._pairs[2 * target : 2 * target + 2])
-                labels = pd.Categorical.from_codes(scores.is_control[start:stop], dtype=kind)
-                frame = scored.iloc[start:stop].assign(**{self._pert_key: labels})
+                frame = scored.iloc[start:stop]
                 self.frames.setdefault(self._keys[target], {})[stored_name(split.name)] = frame
 
 
@@ -65,7 +64,7 @@ class _Scores(NamedTuple):
 
     cells: NDArray[np.int64]
     pvec: NDArray[np.float64]
-    is_control: NDArray[np.int8]
+    is_control: NDArray[np.bool_]
     offsets: NDArray[np.int64]
 
 
@@ -80,7 +79,7 @@ def _scores(split: Split, batch: Batch, result: ClassifiedTargets | ScoredTarget
     # Two ascending runs, which a stable sort merges.
     order = np.argsort(target * len(split.codes) + cells, kind="stable")
     offsets = np.concatenate([[0], np.cumsum(n_own + n_sampled)])
-    return _Scores(cells[order], values[order], (order >= n_own.sum()).astype(np.int8), offsets)
+    return _Scores(cells[order], values[order], order >= n_own.sum(), offsets)
 
 
 def target_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
