@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
 def describe() -> dict[str, str | int]:
@@ -16,6 +18,12 @@ def describe() -> dict[str, str | int]:
         "system": f"{platform.system()} {platform.machine()}",
         "load_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else -1,
     }
+
+
+def identity(machine: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what two runs on the same kind of machine have in common."""
+    gpu = machine.get("gpu") or {}
+    return (machine["processor"], machine["cores"], *(gpu.get(name) for name in ("name", "count", "driver")))
 
 
 def _processor() -> str:

@@ -55,11 +55,13 @@ def main() -> None:
     }
     output = arguments.output or _default_output(results)
     output.parent.mkdir(parents=True, exist_ok=True)
+    kept = earlier_rows(output, results) if arguments.rows else {}
     outcomes: list[report.Outcome] = []
     for row in rows:
         outcomes.append(measure(suite, row, pythons, arguments, results))
+        kept[row.name] = outcomes[-1].as_json()
         # After each row: what was measured is kept if the rest is cut off.
-        results["rows"] = [outcome.as_json() for outcome in outcomes]
+        results["rows"] = [kept[each.name] for each in suite.rows if each.name in kept]
         output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         output.with_suffix(".md").write_text(report.markdown(results), encoding="utf-8")
     print(report.plain(results))
@@ -71,7 +73,7 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gpu", action="store_true", help="the GPU part")
-    parser.add_argument("--rows", nargs="+", metavar="NAME", help="only these rows")
+    parser.add_argument("--rows", nargs="+", metavar="NAME", help="only these rows; others in the output stay")
     parser.add_argument("--repeat", type=int, default=5, help="warm calls of each side, at most (default: 5)")
     parser.add_argument("--side", choices=["ptg", "peer"], help="only this side; nothing is compared")
     parser.add_argument("--smoke", action="store_true", help="tiny data, to try the benchmark itself; no GPU needed")
@@ -95,6 +97,26 @@ def _pythons(suite: Suite, arguments: argparse.Namespace) -> dict[str, Path]:
 def _default_output(results: Mapping[str, Any]) -> Path:
     name = device.short_name(results["machine"]["gpu"]) if results["suite"] == "gpu" else "cpu"
     return ROOT / "benchmarks" / "results" / f"{results['date']}-{name}.json"
+
+
+def earlier_rows(output: Path, results: dict[str, Any]) -> dict[str, Any]:
+    """Rows by name that an earlier run left in `output`; the versions that it notes are put into `results`.
+
+    Raises
+    ------
+    SystemExit
+        That run was of another suite, or on another machine: rows beside each other are of one machine.
+    """
+    if not output.exists():
+        return {}
+    earlier = json.loads(output.read_text(encoding="utf-8"))
+    if earlier["suite"] != results["suite"] or machine.identity(earlier["machine"]) != machine.identity(
+        results["machine"]
+    ):
+        raise SystemExit(f"{output} is of another suite or machine. Pass another --output.")
+    for part in ("versions", "absent"):
+        results[part] = earlier[part]
+    return {row["name"]: row for row in earlier["rows"]}
 
 
 def measure(

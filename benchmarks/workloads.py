@@ -117,6 +117,7 @@ def _expression(
         values = counts.astype(arrays.float32)
         values *= 2000.0 / arrays.maximum(values.sum(axis=1, keepdims=True), 1.0)
         sparse = csr_matrix(arrays.log1p(values))
+        sparse.sort_indices()  # CuPy's are in no order; whoever sorts them would change what the next call takes
         blocks.append(sparse.get() if arrays is not np else sparse)
     return sp.vstack(blocks, format="csr")
 

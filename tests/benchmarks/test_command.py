@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from benchmarks import report
+from benchmarks.run import earlier_rows
 
 FAKES = {
     # What the loader looks for to tell that RAPIDS is there; the library itself is ptg.
@@ -55,6 +56,21 @@ def test_one_command_runs_both_sides_and_keeps_what_it_found(tmp_path):
     assert "FAILED: peer: MemoryError: 80 GB" in done.stdout
     assert "edistance one-sided" in done.stdout
     assert (tmp_path / "results" / "gpu.md").read_text().startswith("| work |")
+
+
+def test_rows_measured_before_stay_if_the_machine_is_the_same(tmp_path):
+    output = tmp_path / "cpu.json"
+    machine = {"processor": "a processor", "cores": 2, "load_before": 0.1}
+    now = {"suite": "cpu", "machine": {**machine, "load_before": 0.5}, "versions": {}, "absent": []}
+    assert earlier_rows(output, now) == {}
+    earlier = {"suite": "cpu", "machine": machine, "versions": {"ptg": {"numpy": "2.0"}}, "absent": ["cuml"]}
+    output.write_text(json.dumps({**earlier, "rows": [{"name": "a row", "work": "work"}]}))
+    assert earlier_rows(output, now) == {"a row": {"name": "a row", "work": "work"}}
+    assert now["versions"] == {"ptg": {"numpy": "2.0"}}
+    assert now["absent"] == ["cuml"]
+    for other in ({"machine": {**machine, "cores": 4}}, {"suite": "gpu"}):
+        with pytest.raises(SystemExit, match="another suite or machine"):
+            earlier_rows(output, {**now, **other})
 
 
 def test_another_release_of_the_peer_is_not_compared_with(tmp_path):
