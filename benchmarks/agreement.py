@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 
 EDISTANCE_TOLERANCE = 1e-6
 WASSERSTEIN_TOLERANCE = 1e-3
+WASSERSTEIN_TOLERANCE_CPU = 2e-5
+METRICS_TOLERANCE = 1e-5
+SIGNIFICANT = 0.05
 STANDARD_ERRORS = 5.0
 LOSS_TOLERANCE = 1e-3
 SAME_OPTIMUM = 1e-2
@@ -48,14 +51,56 @@ def bootstraps_agree(ptg: Answer, peer: Answer) -> Agreement:
     )
 
 
+def distance_tests_agree(ptg: Answer, peer: Answer) -> Agreement:
+    """Compare permutation tests whose permutations each side draws for itself.
+
+    The distances must be equal, the p-values within the Monte Carlo error of their difference. One count of
+    permutations is allowed besides: ptg's p-value is (1 + count) / (1 + permutations), the peer's
+    max(count, 1) / permutations. Significance may differ only where the p-value is within its error of the threshold.
+    """
+    distances = edistances_agree(ptg, peer)
+    if ptg["pvalue"].shape != peer["pvalue"].shape:
+        return Agreement(False, f"shapes {ptg['pvalue'].shape} and {peer['pvalue'].shape}")
+    one = 1.0 / float(ptg["n_permutations"][0])
+    mine, theirs = ptg["pvalue"].astype(np.float64), peer["pvalue"].astype(np.float64)
+    mean = (mine + theirs) / 2.0
+    standard_error = np.maximum(np.sqrt(2.0 * mean * (1.0 - mean) * one), one)
+    shift = np.abs(mine - theirs)
+    worst = float(np.max(np.maximum(shift - one, 0.0) / standard_error))
+    clear = np.abs(mean - SIGNIFICANT) > STANDARD_ERRORS * standard_error
+    differ = ptg["significant"].astype(bool) != peer["significant"].astype(bool)
+    return Agreement(
+        distances.agrees and worst <= STANDARD_ERRORS and not bool((differ & clear).any()),
+        f"{distances.detail}; p-values of {len(shift)} groups differ by at most {float(np.max(shift)):.2g}, "
+        f"{worst:.1f} standard errors; significance differs in {int(differ.sum())}",
+    )
+
+
+def metrics_agree(ptg: Answer, peer: Answer, *, tolerance: float) -> Agreement:
+    """Compare tables of several metrics, each relative to itself; distances of groups to themselves are left out."""
+    if {name: table.shape for name, table in ptg.items()} != {name: table.shape for name, table in peer.items()}:
+        return Agreement(False, f"metrics or shapes differ: {', '.join(ptg)} and {', '.join(peer)}")
+    errors = {
+        name: _largest_relative_difference(table, peer[name], np.eye(len(table), dtype=bool))
+        for name, table in ptg.items()
+    }
+    worst = max(errors, key=lambda name: np.nan_to_num(errors[name], nan=np.inf))
+    return Agreement(errors[worst] <= tolerance, f"largest relative difference {errors[worst]:.1e}, of {worst}")
+
+
 def wassersteins_agree(ptg: Answer, peer: Answer) -> Agreement:
     """Compare transport costs relative to themselves; those of groups with themselves are left out."""
-    mine, theirs = ptg["distance"].astype(np.float64), peer["distance"].astype(np.float64)
-    if mine.shape != theirs.shape:
-        return Agreement(False, f"shapes {mine.shape} and {theirs.shape}")
-    others = ~ptg["itself"].astype(bool)
-    error = float(np.max(np.abs(mine - theirs)[others] / np.abs(mine)[others]))
+    if ptg["distance"].shape != peer["distance"].shape:
+        return Agreement(False, f"shapes {ptg['distance'].shape} and {peer['distance'].shape}")
+    error = _largest_relative_difference(ptg["distance"], peer["distance"], ptg["itself"])
     return Agreement(error <= WASSERSTEIN_TOLERANCE, f"largest relative difference {error:.1e}")
+
+
+def _largest_relative_difference(
+    mine: NDArray[np.generic], theirs: NDArray[np.generic], itself: NDArray[np.generic]
+) -> float:
+    expected, others = mine.astype(np.float64), ~itself.astype(bool)
+    return float(np.max(np.abs(expected - theirs.astype(np.float64))[others] / np.abs(expected)[others]))
 
 
 def mixtures_agree(ptg: Answer, peer: Answer) -> Agreement:

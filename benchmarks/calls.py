@@ -2,44 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import anndata as ad
 import numpy as np
 import pandas as pd
-from benchmarks.record import Answer, Side
+from benchmarks.record import Answer, Side, Step
 from numpy.typing import NDArray
 
 from benchmarks import mixture
 
 PARAMETERS = ["poisson_rate", "gaussian_mean", "gaussian_std", "mix_probs_1"]
 LABELS, CONTROL, REPLICATE = "perturbation", "NT", "replicate"
+PERMUTATIONS = 1000
+#: Metrics whose values are the same for both libraries, all defaults, in either order of two groups.
+FURTHER_METRICS = (
+    "euclidean",
+    "mse",
+    "pearson_distance",
+    "spearman_distance",
+    "kendalltau_distance",
+    "cosine_distance",
+    "mmd",
+    "mean_pairwise",
+    "t_test",
+    "ks_test",
+    "sym_kldiv",
+)
 
 
 def edistance_by_ptg(groupby: str) -> Side:
     """Pairwise energy distances, the biased estimator (pertpy's only one)."""
-
-    def pairwise(data: ad.AnnData) -> pd.DataFrame:
-        import ptg
-
-        distance = ptg.Distance("edistance", obsm_key="X_pca", estimator="biased")
-        return distance.pairwise(data, groupby, groups=_sorted_groups(data, groupby))
-
-    return Side({"pairwise": pairwise}, _distances)
+    return Side({"pairwise": _pairwise_by_ptg("edistance", groupby, estimator="biased")}, _distances)
 
 
 def edistance_by_pertpy(groupby: str) -> Side:
     """Pairwise energy distances with all cores, as by default."""
+    return Side({"pairwise": _pairwise_by_pertpy("edistance", groupby)}, _distances)
+
+
+def metrics_by_ptg(metrics: Sequence[str], groupby: str) -> Side:
+    """Pairwise distances with the defaults of one metric after the other."""
+    return Side({metric: _pairwise_by_ptg(metric, groupby) for metric in metrics}, _tables)
+
+
+def metrics_by_pertpy(metrics: Sequence[str], groupby: str) -> Side:
+    """Pairwise distances with the defaults of one metric after the other, and all cores."""
+    return Side({metric: _pairwise_by_pertpy(metric, groupby) for metric in metrics}, _tables)
+
+
+def _pairwise_by_ptg(metric: str, groupby: str, **options: Any) -> Step:
+    @cache
+    def distance() -> Any:
+        import ptg
+
+        return ptg.Distance(metric, obsm_key="X_pca", **options)
 
     def pairwise(data: ad.AnnData) -> pd.DataFrame:
+        return distance().pairwise(data, groupby, groups=_sorted_groups(data, groupby))
+
+    return pairwise
+
+
+def _pairwise_by_pertpy(metric: str, groupby: str) -> Step:
+    # One object for all calls: each new one of pertpy's transport would compile its solver again.
+    @cache
+    def distance() -> Any:
         import pertpy
 
-        distance = pertpy.tl.Distance("edistance", obsm_key="X_pca")
-        groups = _sorted_groups(data, groupby)
-        return distance.pairwise(data, groupby=groupby, groups=groups, show_progressbar=False)
+        return pertpy.tl.Distance(metric, obsm_key="X_pca")
 
-    return Side({"pairwise": pairwise}, _distances)
+    def pairwise(data: ad.AnnData) -> pd.DataFrame:
+        groups = _sorted_groups(data, groupby)
+        return distance().pairwise(data, groupby=groupby, groups=groups, show_progressbar=False)
+
+    return pairwise
 
 
 def _sorted_groups(data: ad.AnnData, groupby: str) -> list[str]:
@@ -48,6 +87,46 @@ def _sorted_groups(data: ad.AnnData, groupby: str) -> list[str]:
 
 def _distances(data: ad.AnnData, results: Mapping[str, Any]) -> Answer:
     return {"distance": results["pairwise"].to_numpy(dtype=np.float64), "scale": mean_cell_distance(data)}
+
+
+def _tables(_: ad.AnnData, results: Mapping[str, Any]) -> Answer:
+    return {metric: table.to_numpy(dtype=np.float64) for metric, table in results.items()}
+
+
+def distance_test_by_ptg() -> Side:
+    """Permutation tests of the energy distance to the control, the biased estimator (pertpy's only one)."""
+
+    def test(data: ad.AnnData) -> pd.DataFrame:
+        import ptg
+
+        tool = ptg.DistanceTest("edistance", n_perms=PERMUTATIONS, obsm_key="X_pca", estimator="biased")
+        return tool(data, LABELS, CONTROL)
+
+    return Side({"test": test}, _test)
+
+
+def distance_test_by_pertpy() -> Side:
+    """Permutation tests of the energy distance to the control."""
+
+    def test(data: ad.AnnData) -> pd.DataFrame:
+        import pertpy
+
+        tool = pertpy.tl.DistanceTest("edistance", n_perms=PERMUTATIONS, obsm_key="X_pca")
+        return tool(data, LABELS, CONTROL, show_progressbar=False)
+
+    return Side({"test": test}, _test)
+
+
+def _test(data: ad.AnnData, results: Mapping[str, Any]) -> Answer:
+    tested = [group for group in _sorted_groups(data, LABELS) if group != CONTROL]
+    table = results["test"].loc[tested]
+    return {
+        "distance": table["distance"].to_numpy(dtype=np.float64),
+        "scale": mean_cell_distance(data),
+        "pvalue": table["pvalue"].to_numpy(dtype=np.float64),
+        "significant": table["significant"].to_numpy(dtype=np.bool_),
+        "n_permutations": np.array([PERMUTATIONS]),
+    }
 
 
 def mean_cell_distance(data: ad.AnnData) -> NDArray[np.float64]:

@@ -97,11 +97,12 @@ def ratio(outcome: Outcome, kind: str, step: str | None = None) -> float | None:
 
 
 def reached(outcome: Outcome) -> bool | None:
-    """Whether every target of the row is reached; None where nothing was measured."""
-    wanted = [(ratio(outcome, "warm"), outcome.target_warm), (ratio(outcome, "first"), outcome.target_first)]
-    if wanted[0][0] is None:
+    """Whether every target of the row is reached; None where nothing was measured or nothing is asked for."""
+    targets = {"warm": outcome.target_warm, "first": outcome.target_first}
+    wanted = [(ratio(outcome, kind), target) for kind, target in targets.items() if target is not None]
+    if not wanted or ratio(outcome, "warm") is None:
         return None
-    return all(target is None or (found is not None and found >= target) for found, target in wanted)
+    return all(found is not None and found >= target for found, target in wanted)
 
 
 def rate(outcome: Outcome) -> float | None:
@@ -165,12 +166,12 @@ def _device_peaks(outcome: Outcome, _: str | None, __: Mapping[str, Any]) -> str
 
 def _targets(outcome: Outcome, _: str | None, __: Mapping[str, Any]) -> str:
     if outcome.target_warm is None:
-        return "runs"
+        return "-" if outcome.compared else "runs"
     return f"{outcome.target_warm:g}x warm" + (f", {outcome.target_first:g}x first" if outcome.target_first else "")
 
 
 def _reached(outcome: Outcome, _: str | None, __: Mapping[str, Any]) -> str:
-    runs = outcome.target_warm is None and outcome.ptg is not None
+    runs = outcome.target_warm is None and outcome.ptg is not None and not outcome.compared
     return {True: "yes", False: "no", None: "-"}[True if runs else reached(outcome)]
 
 
@@ -285,7 +286,7 @@ def _where(results: Mapping[str, Any]) -> str:
     return (
         f"{results['date']}, {_gpu(machine)}{machine['processor']}, {machine['cores']} cores, "
         f"{machine['memory_bytes'] / 2**30:.0f} GiB, load {machine['load_before']:g} before the run, "
-        f"median of {'up to ' if machine.get('gpu') else ''}{results['repeat']} warm calls. "
+        f"median of up to {results['repeat']} warm calls. "
         f"ptg {ptg.get('ptg', '?')} on Python {ptg['python']}{_cupy(ptg)}; "
         f"{peer_name} {release} on Python {peer['python']}{_cupy(peer)}."
     )

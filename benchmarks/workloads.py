@@ -19,6 +19,8 @@ from benchmarks import device
 
 #: Entries of a dense block of counts, to bound memory.
 _DRAWS_AT_ONCE = 1 << 27
+#: The control and seven targets, from 48 to 2,386 cells, with strong effects and with none.
+PAPALEXI_GROUPS = ("NT", "IFNGR2", "STAT1", "IRF1", "CAV1", "ATF2", "MYC", "SPI1")
 
 
 class MissingDataError(Exception):
@@ -129,6 +131,12 @@ def papalexi_expression() -> ad.AnnData:
     obs.index, var = _plain_names(screen.obs_names), pd.DataFrame(index=_plain_names(screen.var_names))
     embedding = {"X_pca": np.asarray(screen.obsm["X_pca"])}
     return ad.AnnData(sp.csr_matrix(screen.X), obs=obs, var=var, obsm=embedding, uns={"log1p": {}})
+
+
+def papalexi_groups() -> ad.AnnData:
+    """Return the cells of `PAPALEXI_GROUPS` among these: 7,257."""
+    screen = papalexi_expression()
+    return screen[screen.obs["perturbation"].isin(PAPALEXI_GROUPS)].copy()
 
 
 def papalexi_guides() -> ad.AnnData:

@@ -52,6 +52,52 @@ def test_transport_costs_agree_relative_to_themselves():
     assert not agreement.wassersteins_agree(right, {**right, "distance": right["distance"][:1]}).agrees
 
 
+def metric_tables(**changed: np.ndarray) -> Answer:
+    return {"mse": np.array([[0.0, 2.0], [2.0, 0.0]]), "mmd": np.array([[0.0, 1e-3], [1e-3, 0.0]]), **changed}
+
+
+def test_tables_of_metrics_agree_relative_to_themselves():
+    right = metric_tables()
+    for factor, agrees in ((1.00009, True), (1.00011, False), (np.nan, False)):
+        found = agreement.metrics_agree(right, metric_tables(mmd=right["mmd"] * factor), tolerance=1e-4)
+        assert found.agrees is agrees
+        assert found.detail.endswith("of mmd")
+    assert agreement.metrics_agree(right, metric_tables(mmd=right["mmd"] + np.eye(2)), tolerance=1e-4).agrees
+    for other in ({"mse": right["mse"]}, metric_tables(mse=right["mse"][:1])):
+        assert not agreement.metrics_agree(right, other, tolerance=1e-4).agrees
+
+
+def permutation_answer(**changed: np.ndarray) -> Answer:
+    return {
+        "distance": np.array([0.1, 2.0, 5.0]),
+        "scale": np.array([10.0]),
+        "pvalue": np.array([0.5, 0.06, 0.001]),
+        "significant": np.array([False, False, True]),
+        "n_permutations": np.array([1000]),
+        **changed,
+    }
+
+
+@pytest.mark.parametrize(
+    ("changed", "agrees"),
+    [
+        ({"pvalue": np.array([0.6, 0.06, 0.001])}, True),  # a standard error of the difference is 0.022
+        ({"pvalue": np.array([0.62, 0.06, 0.001])}, False),
+        ({"pvalue": np.array([0.5, 0.06, 0.008])}, True),  # 0.0030
+        ({"pvalue": np.array([0.5, 0.06, 0.05])}, False),
+        ({"pvalue": np.array([0.5, 0.06, np.nan])}, False),
+        ({"pvalue": np.array([0.5, 0.06])}, False),
+        ({"pvalue": np.array([0.5, 0.04, 0.001]), "significant": np.array([False, True, True])}, True),
+        ({"significant": np.array([True, False, True])}, False),
+        ({"significant": np.array([False, False, False])}, False),
+        ({"distance": np.array([0.1, 2.0, 5.001])}, False),
+    ],
+)
+def test_permutation_tests_agree_within_their_monte_carlo_error(changed, agrees):
+    assert agreement.distance_tests_agree(permutation_answer(), permutation_answer(**changed)).agrees is agrees
+    assert agreement.distance_tests_agree(permutation_answer(**changed), permutation_answer()).agrees is agrees
+
+
 def guide_answer(parameters=(PARAMETERS, PARAMETERS), **changed: np.ndarray) -> Answer:
     rows = np.array(parameters, dtype=np.float64)
     return {

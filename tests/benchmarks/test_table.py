@@ -84,6 +84,15 @@ def test_ratios_and_verdict():
     assert report.reached(outcome(agrees=False)) is None
 
 
+def test_a_row_without_target_is_compared_and_not_judged():
+    free = outcome(target_warm=None)
+    assert report.reached(free) is None
+    assert report.reached(outcome(target_warm=None, target_first=3.0)) is False
+    (line,) = report.table(results_of(free))[1:]
+    assert line[5:7] == ("8.0x", "2.0x")
+    assert line[-2:] == ("-", "-")
+
+
 def test_rows_without_comparable_answers_show_no_times():
     outcomes = {
         "ANSWERS DISAGREE: error 0.5": outcome(agrees=False, agreement="error 0.5"),
