@@ -8,9 +8,9 @@ import subprocess
 import sys
 
 import pytest
+from benchmarks.run import earlier_rows
 
 from benchmarks import report
-from benchmarks.run import earlier_rows
 
 FAKES = {
     # What the loader looks for to tell that RAPIDS is there; the library itself is ptg.
