@@ -30,13 +30,6 @@ def peer() -> Any:
     return rapids.load()
 
 
-def missing_metric(name: str) -> str:
-    """Say why ptg cannot compute a metric; empty if it can."""
-    from ptg.distance.metrics import available
-
-    return "" if name in available() else f"ptg has no metric {name!r} yet"
-
-
 def pairwise(library: Library, metric: str = "edistance", **options: Any) -> Side:
     """Distances between all groups, of `X_pca`."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import anndata as ad
 import numpy as np
@@ -75,8 +75,6 @@ class Row:
         file, and each call gets a copy. For data that are too large to be written and copied.
     n_pairs
         Distances between cells that the work asks for, for rows whose rate is reported.
-    missing
-        Says why ptg cannot do this work yet; the row is then skipped. Empty if it can.
     """
 
     name: str
@@ -92,7 +90,6 @@ class Row:
     small: MakeData | None = None
     generated: bool = False
     n_pairs: Callable[[ad.AnnData], float] | None = None
-    missing: Callable[[], str] = field(default=str)
 
     @property
     def sides(self) -> dict[str, Side]:

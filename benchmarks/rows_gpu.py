@@ -25,7 +25,6 @@ _FEW_WITH_POOL = partial(workloads.embedded_groups, 3_000, 20, n_control=500)
 _SCREEN = partial(workloads.screen, 200_000, 8_000, 1_000)
 _SMALL_SCREEN = partial(workloads.screen, 3_000, 300, 10)
 _BOOTSTRAP_100 = {"bootstrap": True, "n_bootstrap": 100}
-_no_wasserstein = partial(gpu_calls.missing_metric, "wasserstein")
 
 
 def _mixture(n_cells: int, n_guides: int, size: str) -> Row:
@@ -121,7 +120,6 @@ GPU_ROWS: tuple[Row, ...] = (
         check=agreement.wassersteins_agree,
         tolerance=_WASSERSTEIN,
         target_warm=10.0,
-        missing=_no_wasserstein,
     ),
     Row(
         name="gpu-wasserstein-40k",
@@ -134,7 +132,6 @@ GPU_ROWS: tuple[Row, ...] = (
         check=agreement.wassersteins_agree,
         tolerance=_WASSERSTEIN,
         target_warm=10.0,
-        missing=_no_wasserstein,
     ),
     Row(
         name="gpu-wasserstein-onesided",
@@ -147,7 +144,6 @@ GPU_ROWS: tuple[Row, ...] = (
         check=agreement.wassersteins_agree,
         tolerance=_WASSERSTEIN,
         target_warm=6.0,
-        missing=_no_wasserstein,
     ),
     _mixture(100_000, 1_000, "100kx1k"),
     _mixture(100_000, 10_000, "100kx10k"),
