@@ -34,7 +34,8 @@ def to_device(array: Any, resources: Resources, dtype: Any = None) -> Any:
     """
     wanted = np.dtype(_accepted(np.dtype(array.dtype)) if dtype is None else dtype)
     if isinstance(array, cp.ndarray):
-        return cp.ascontiguousarray(cp.asarray(array)).astype(wanted, copy=False)
+        # In C order before it leaves another device: CuPy copies nothing strided between devices.
+        return cp.asarray(array, order="C").astype(wanted, copy=False)
     host = np.ascontiguousarray(array)
     n_bytes = host.size * wanted.itemsize
     if n_bytes <= 2 * _PIECE:
