@@ -36,7 +36,7 @@ def _download(array: Any, host: Any) -> None:
 
 def to_gpu(matrix: Any, resources: Resources) -> Any:
     """Return a matrix, dense or CSR, on the current GPU; without a copy where it is there."""
-    from ptg.kernels.cuda.transfer import to_device
+    from ptg.kernels.cuda.matrices import bring
 
     cupy = import_module("cupy")
     if gpu_of(matrix) == cupy.cuda.runtime.getDevice():
@@ -44,10 +44,7 @@ def to_gpu(matrix: Any, resources: Resources) -> Any:
     if is_gpu_array(matrix):
         with current_device(matrix):  # what the caller queued there must be done before another GPU reads it
             cupy.cuda.get_current_stream().synchronize()
-    if not is_sparse(matrix):
-        return to_device(matrix, resources)
-    parts = tuple(to_device(part, resources) for part in (matrix.data, matrix.indices, matrix.indptr))
-    return import_module("cupyx.scipy.sparse").csr_matrix(parts, shape=matrix.shape)
+    return bring(matrix, resources)
 
 
 def place_like(result: Any, given: Any) -> Any:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import cupy as cp
-import cupyx.scipy.sparse as csp
 import numpy as np
 
 from ptg.kernels.contract.covariance import CONSTANT, ROWS_AT_ONCE, SINGULAR
 from ptg.kernels.cuda.devices import in_blocks
+from ptg.kernels.cuda.matrices import bring
+from ptg.kernels.cuda.transfer import to_device
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -34,11 +35,9 @@ def mahalanobis(
     distances = np.full(len(left), np.nan)
     groups, group_of = np.unique(left, return_inverse=True)
     pairs_of = np.split(np.argsort(group_of, kind="stable"), np.cumsum(np.bincount(group_of))[:-1])
-    dense = isinstance(cells, (np.ndarray, cp.ndarray))
 
     def compute(first: int, stop: int) -> None:
-        there = cp.asarray(cells) if dense else csp.csr_matrix(cells)
-        vectors = cp.asarray(profiles)
+        there, vectors = bring(cells, resources), to_device(profiles, resources)
         for number in range(first, stop):
             group, pairs = int(groups[number]), pairs_of[number]
             rows = slice(int(offsets[group]), int(offsets[group + 1]))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import cupy as cp
-import cupyx.scipy.sparse as csp
 import numpy as np
 
 from ptg.kernels.cuda.devices import on_devices
+from ptg.kernels.cuda.matrices import bring
 from ptg.kernels.cuda.pieces import share_out
 from ptg.kernels.cuda.source import kernel
 
@@ -41,7 +41,7 @@ def ks_sums(
     resources.progress.start(float(sums.size))
 
     def add_share(share: tuple[int, int]) -> None:
-        columns = _Columns(cells, offsets)
+        columns = _Columns(cells, offsets, resources)
         pairs = slice(*share)
         for first in range(0, len(sums), _DRAWS):
             some = None if draws is None else draws[first : first + _DRAWS]
@@ -55,10 +55,11 @@ def ks_sums(
 class _Columns:
     """Columns of the cells on the current device, sorted in each group."""
 
-    def __init__(self, cells: Any, offsets: NDArray[np.int64]) -> None:
+    def __init__(self, cells: Any, offsets: NDArray[np.int64], resources: Resources) -> None:
         self.n_cells, self.n_columns = cells.shape
-        self._sparse = not isinstance(cells, (np.ndarray, cp.ndarray))
-        self._cells = csp.csr_matrix(cells).tocsc() if self._sparse else cp.asarray(cells)
+        there = bring(cells, resources)
+        self._sparse = not isinstance(there, cp.ndarray)
+        self._cells = there.tocsc() if self._sparse else there
         sizes = np.diff(offsets)
         self.offsets = cp.asarray(offsets)
         self._group_of = cp.asarray(np.repeat(np.arange(len(sizes)), sizes).astype(np.float64))

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cupy as cp
-import cupyx.scipy.sparse as csp
 import numpy as np
 
 from ptg.kernels.contract.resources import NO_PROGRESS
 from ptg.kernels.cuda.devices import on_devices
+from ptg.kernels.cuda.matrices import bring
 from ptg.kernels.cuda.moments import group_sums
 from ptg.kernels.cuda.source import kernel
 from ptg.kernels.cuda.transfer import to_device
@@ -96,16 +96,15 @@ class _Rows:
     """Blocks of centred rows on the current device; the last two are kept."""
 
     def __init__(self, cells: Any, resources: Resources) -> None:
-        sparse = not isinstance(cells, (np.ndarray, cp.ndarray))
-        self._cells = _csr_here(cells, resources) if sparse else to_device(cells, resources)
+        self._cells = bring(cells, resources)
+        self._sparse = not isinstance(self._cells, cp.ndarray)
         alone = replace(resources, progress=NO_PROGRESS, devices=(cp.cuda.runtime.getDevice(),))
         total = group_sums(self._cells, np.array([0, cells.shape[0]]), resources=alone)
         self._centre = cp.asarray(total).ravel() / cells.shape[0]
-        values = self._cells.data if sparse else self._cells
+        values = self._cells.data if self._sparse else self._cells
         largest = float(cp.abs(values).max()) if values.size else 0.0
         # A power of two, so that squares neither overflow nor vanish.
         self.unit = float(2.0 ** np.frexp(largest)[1]) if largest > 0 else 1.0
-        self._sparse = sparse
         self._kept: dict[int, _Block] = {}
 
     def block(self, rows: slice) -> _Block:
@@ -119,12 +118,6 @@ class _Rows:
         values -= self._centre
         values *= 1.0 / self.unit
         return _Block(values, cp.square(values).sum(axis=1))
-
-
-def _csr_here(cells: Any, resources: Resources) -> Any:
-    """Bring a CSR matrix of host or any device to the current one."""
-    parts = tuple(to_device(part, resources) for part in (cells.data, cells.indices, cells.indptr))
-    return csp.csr_matrix(parts, shape=cells.shape)
 
 
 def tile_sums(

@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cupy as cp
-import cupyx.scipy.sparse as csp
 import numpy as np
 
 from ptg.kernels.cuda.devices import on_devices
+from ptg.kernels.cuda.matrices import bring
 from ptg.kernels.cuda.source import kernel
+from ptg.kernels.cuda.transfer import to_device
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -61,10 +62,11 @@ def kernel_sums(
     resources.progress.start(float(len(tiles)))
 
     def sum_share(share: list[_Tile]) -> list[NDArray[np.float64]]:
-        rows = _Rows(cells)
+        rows = _Rows(cells, resources)
+        draws = None if weights is None else to_device(weights, resources)
         parts = []
         for tile in share:
-            parts.append(_sum_tile(rows, tile, function, weights))
+            parts.append(_sum_tile(rows, tile, function, draws))
             resources.progress.advance(1.0)
         return [part.get() for part in parts]
 
@@ -126,9 +128,9 @@ def _segments(offsets: NDArray[np.int64], start: int, n_rows: int) -> _Segments:
 class _Rows:
     """Dense float64 blocks of the cells on the current device; the last two are kept."""
 
-    def __init__(self, cells: Any) -> None:
-        self._sparse = not isinstance(cells, (np.ndarray, cp.ndarray))
-        self._cells = csp.csr_matrix(cells) if self._sparse else cp.asarray(cells)
+    def __init__(self, cells: Any, resources: Resources) -> None:
+        self._cells = bring(cells, resources)
+        self._sparse = not isinstance(self._cells, cp.ndarray)
         self._kept: dict[int, Any] = {}
 
     def block(self, rows: slice) -> Any:
@@ -177,7 +179,7 @@ def _weighted_sums(values: Any, tile: _Tile, weights: Any) -> Any:
     n_segments, n_wanted = len(tile.columns.groups), len(tile.wanted)
     none = np.uint64(0)
     row_weights, column_weights = (
-        none if weights is None else cp.ascontiguousarray(cp.asarray(weights[:, part.cells]).astype(np.float64))
+        none if weights is None else cp.ascontiguousarray(weights[:, part.cells]).astype(np.float64)
         for part in (tile.rows, tile.columns)
     )
     n_draws = 1 if weights is None else len(weights)

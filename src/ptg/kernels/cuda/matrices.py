@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import cupy as cp
+import cupyx.scipy.sparse as csp
 import numpy as np
 
 from ptg.kernels.contract.matrices import Blocks
@@ -87,16 +88,25 @@ def _bytes_there(matrix: Any) -> int:
     return int(matrix.nnz * (matrix.dtype.itemsize + np.dtype(_index_type(matrix)).itemsize))
 
 
+def bring(matrix: Any, resources: Resources) -> Any:
+    """Return a matrix of the host or of any device on the current one; what is there already is not copied.
+
+    A CuPy array or CuPy's CSR; a `DeviceCsr` stays one.
+    """
+    if isinstance(matrix, (np.ndarray, cp.ndarray)):
+        return to_device(matrix, resources)
+    if not is_on_host(matrix) and matrix.data.device == cp.cuda.Device():
+        return matrix
+    # Part by part: CuPy takes the parts of a CSR matrix as they are, on whichever device they are.
+    data, indices, indptr = (to_device(part, resources) for part in (matrix.data, matrix.indices, matrix.indptr))
+    if isinstance(matrix, DeviceCsr):
+        return DeviceCsr(data, indices, indptr, matrix.shape)
+    return csp.csr_matrix((data, indices, indptr), shape=matrix.shape)
+
+
 def here(matrix: Any, resources: Resources) -> Any:
     """Copy a matrix on another device to the current one; one on the host stays there."""
-    if is_on_host(matrix):
-        return matrix
-    if isinstance(matrix, cp.ndarray):
-        return to_device(matrix, resources)
-    if matrix.data.device == cp.cuda.Device():
-        return matrix
-    data, indices, indptr = (to_device(part, resources) for part in (matrix.data, matrix.indices, matrix.indptr))
-    return DeviceCsr(data, indices, indptr, matrix.shape)
+    return matrix if is_on_host(matrix) else bring(matrix, resources)
 
 
 def take_rows(matrix: Any, rows: NDArray[np.int64], *, resources: Resources) -> Any:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import cupy as cp
 import numpy as np
 
+from ptg.kernels.cuda.matrices import here
 from ptg.kernels.cuda.source import kernel, type_options
 from ptg.kernels.cuda.transfer import to_device
 
@@ -64,6 +65,7 @@ def subset_sums(
         sums = cp.zeros((len(groups), len(subsets[0]) if len(groups) else 0))
         if not sums.size:
             return sums
+        cells = here(cells, resources)
         unit = _unit(cells)
         first = _dense(cells, _rows(offsets, contrast), resources)
         resources.progress.start(float(len(groups)))
@@ -109,6 +111,7 @@ def cell_sums(
         sums = cp.zeros(int(sizes.sum()))
         if not sums.size:
             return sums
+        cells = here(cells, resources)
         rows = _dense(cells, slice(0, int(offsets[-1])), resources)
         tasks, unit = cp.asarray(_tasks(offsets, left, right)), _unit(cells)
         kernel("permutation.cu", "cell_sums", type_options(Value=rows.dtype))(
