@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ptg.kernels.blocks import Block, cut_blocks
 from ptg.kernels.cpu.energy_tiles import add_parts, find_wanted, segment_sums, wanted_blocks, weighted_row_sums
 from ptg.kernels.cpu.threads import run_tasks
 
@@ -27,19 +28,11 @@ _DRAWS = 32
 """Draws multiplied at once, always as many (padded with zeros): a draw's bits do not depend on their number."""
 
 
-class _Block(NamedTuple):
-    """Consecutive cells, the groups among them, and the bounds of these groups in the block."""
-
-    cells: slice
-    groups: NDArray[np.int64]
-    bounds: NDArray[np.int64]
-
-
 class _Tile(NamedTuple):
     """A pair of blocks and, for each of its pairs of groups, the position among the wanted ones, or -1."""
 
-    rows: _Block
-    columns: _Block
+    rows: Block
+    columns: Block
     wanted: NDArray[np.int64]
     factor: NDArray[np.float64]
 
@@ -50,7 +43,7 @@ class _Plan:
 
     offsets: NDArray[np.int64]
     keys: NDArray[np.int64]
-    blocks: list[_Block]
+    blocks: list[Block]
 
     def tile(self, row_block: int, column_block: int) -> _Tile:
         rows, columns = self.blocks[row_block], self.blocks[column_block]
@@ -100,7 +93,7 @@ def sum_tiles(
     keys, position = np.unique(low * (len(offsets) - 1) + high, return_inverse=True)
     sums, lost = np.zeros((n_draws, len(keys))), np.zeros((n_draws, len(keys)))
     if offsets[-1] > 0:
-        plan = _Plan(offsets, keys, _blocks(offsets))
+        plan = _Plan(offsets, keys, cut_blocks(offsets, _BLOCK))
         sum_tile = _plain_sums if weights is None else _weighted_sums(np.asarray(weights))
 
         def add(task: tuple[int, NDArray[np.int64]]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -118,19 +111,6 @@ def sum_tiles(
 def cell_blocks(n_cells: int) -> list[slice]:
     """Cut the cells into blocks."""
     return [slice(start, min(start + _BLOCK, n_cells)) for start in range(0, n_cells, _BLOCK)]
-
-
-def _blocks(offsets: NDArray[np.int64]) -> list[_Block]:
-    """Find the groups in each block."""
-    blocks = []
-    for cells in cell_blocks(int(offsets[-1])):
-        first = int(np.searchsorted(offsets, cells.start, side="right")) - 1
-        last = int(np.searchsorted(offsets, cells.stop, side="left"))
-        bounds = np.clip(offsets[first : last + 1], cells.start, cells.stop) - cells.start
-        filled = np.diff(bounds) > 0
-        groups = np.arange(first, last)[filled]
-        blocks.append(_Block(cells, groups, np.append(bounds[:1], bounds[1:][filled])))
-    return blocks
 
 
 def _plain_sums(values: NDArray[Any], tile: _Tile) -> NDArray[np.float64]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cupy as cp
 import numpy as np
 
+from ptg.kernels.blocks import Block, Tile, cut_blocks, find_pairs
 from ptg.kernels.contract.resources import NO_PROGRESS
 from ptg.kernels.cuda.devices import on_devices
 from ptg.kernels.cuda.matrices import bring
@@ -32,56 +33,7 @@ _CLOSENESS = 2.0**-16
 """A squared distance below this part of the squared norms has lost too many digits of the product."""
 
 
-class _Tile(NamedTuple):
-    """Two blocks of rows, the wanted pairs of segments in them and where their sums belong."""
-
-    rows: slice
-    columns: slice
-    segments: NDArray[np.int32]
-    """(n, 4): row begin and end, column begin and end, within the blocks."""
-    pair: NDArray[np.int64]
-    factor: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class _Layout:
-    offsets: NDArray[np.int64]
-    keys: NDArray[np.int64]
-    block: int
-
-    def blocks(self) -> list[tuple[int, int]]:
-        """Every pair of blocks, rows before columns."""
-        n_blocks = -(-int(self.offsets[-1]) // self.block)
-        return [(row, column) for row in range(n_blocks) for column in range(row, n_blocks)]
-
-    def _slice(self, number: int) -> slice:
-        return slice(number * self.block, min((number + 1) * self.block, int(self.offsets[-1])))
-
-    def _groups(self, block: slice) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Return the groups with cells in a block, and where they begin and end in it."""
-        first = int(np.searchsorted(self.offsets, block.start, side="right")) - 1
-        last = int(np.searchsorted(self.offsets, block.stop, side="left"))
-        bounds = np.clip(self.offsets[first : last + 1], block.start, block.stop) - block.start
-        filled = np.flatnonzero(np.diff(bounds) > 0)
-        return filled + first, bounds[filled], bounds[filled + 1]
-
-    def tile(self, row: int, column: int) -> _Tile:
-        """Find the wanted pairs of groups in a pair of blocks; there may be none."""
-        rows, columns = self._slice(row), self._slice(column)
-        a, a_begin, a_end = self._groups(rows)
-        b, b_begin, b_end = self._groups(columns)
-        n_groups = len(self.offsets) - 1
-        wanted = a[:, None] * n_groups + b
-        at = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
-        found = self.keys[at] == wanted
-        i, j = np.nonzero(found)
-        segments = np.stack([a_begin[i], a_end[i], b_begin[j], b_end[j]], axis=1).astype(np.int32)
-        # A group in both blocks: the mirrored tile, which is not computed, holds as much.
-        twice = (a[i] == b[j]) & (row != column)
-        return _Tile(rows, columns, segments, at[i, j], np.where(twice, 2.0, 1.0))
-
-
-class _Block(NamedTuple):
+class _Centred(NamedTuple):
     """Centred, scaled rows and their squared norms, in float64 whatever the cells are.
 
     float32 would be right for cells, but not for sums of many that are much closer to each other than to the centre:
@@ -105,19 +57,19 @@ class _Rows:
         largest = float(cp.abs(values).max()) if values.size else 0.0
         # A power of two, so that squares neither overflow nor vanish.
         self.unit = float(2.0 ** np.frexp(largest)[1]) if largest > 0 else 1.0
-        self._kept: dict[int, _Block] = {}
+        self._kept: dict[int, _Centred] = {}
 
-    def block(self, rows: slice) -> _Block:
+    def block(self, rows: slice) -> _Centred:
         block = self._kept.pop(rows.start, None) or self._make(rows)
         self._kept = dict([*self._kept.items(), (rows.start, block)][-2:])
         return block
 
-    def _make(self, rows: slice) -> _Block:
+    def _make(self, rows: slice) -> _Centred:
         part = self._cells[rows.start : rows.stop]
         values = (part.toarray() if self._sparse else part).astype(np.float64, order="C")
         values -= self._centre
         values *= 1.0 / self.unit
-        return _Block(values, cp.square(values).sum(axis=1))
+        return _Centred(values, cp.square(values).sum(axis=1))
 
 
 def tile_sums(
@@ -130,35 +82,36 @@ def tile_sums(
 ) -> Any:
     """Sum distances for sorted, different pairs ``low * n_groups + high``; the bits do not depend on the devices."""
     n_draws = 1 if weights is None else len(weights)
-    layout = _Layout(offsets, keys, _BLOCK)
+    blocks = cut_blocks(offsets, _BLOCK) if len(keys) else []
+    block_pairs = [(rows, columns) for number, rows in enumerate(blocks) for columns in blocks[number:]]
     n_devices = len(resources.devices)
-    blocks = layout.blocks() if len(keys) else []
-    resources.progress.start(float(len(blocks)))
+    resources.progress.start(float(len(block_pairs)))
 
-    def sum_share(share: list[tuple[int, int]]) -> tuple[list[tuple[_Tile, Any] | None], float]:
+    def sum_share(share: list[tuple[Block, Block]]) -> tuple[list[tuple[Tile, Any] | None], float]:
         rows = _Rows(cells, resources)
         draws = None if weights is None else to_device(weights, resources)
-        parts: list[tuple[_Tile, Any] | None] = []
-        for row, column in share:
-            tile = layout.tile(row, column)
-            parts.append((tile, _sum_tile(rows, tile, draws)) if len(tile.pair) else None)
+        parts: list[tuple[Tile, Any] | None] = []
+        for pair in share:
+            tile = find_pairs(*pair, keys, len(offsets) - 1)
+            parts.append((tile, _sum_tile(rows, tile, draws)) if len(tile.pairs) else None)
             resources.progress.advance(1.0)
         return parts, rows.unit
 
-    shares = on_devices(sum_share, [blocks[k::n_devices] for k in range(n_devices)], resources.devices)
+    shares = on_devices(sum_share, [block_pairs[k::n_devices] for k in range(n_devices)], resources.devices)
     sums = cp.zeros((n_draws, len(keys)))
-    for index in range(len(blocks)):
+    for index in range(len(block_pairs)):
         found = shares[index % n_devices][0][index // n_devices]
         if found is not None:
             tile, part = found
-            sums[:, cp.asarray(tile.pair)] += cp.asarray(part) * cp.asarray(tile.factor)  # a tile holds each pair once
+            places, factor = cp.asarray(tile.places), cp.asarray(tile.factor)
+            sums[:, places] += cp.asarray(part) * factor  # a tile holds each pair once
     sums *= shares[0][1]
     return sums if weights is not None else sums[0]
 
 
-def _sum_tile(rows: _Rows, tile: _Tile, weights: Any) -> Any:
-    """(n_draws or 1, n_segments) sums of one tile."""
-    a, b = rows.block(tile.rows), rows.block(tile.columns)
+def _sum_tile(rows: _Rows, tile: Tile, weights: Any) -> Any:
+    """(n_draws or 1, n_segments) sums of one tile, a segment for each of its pairs."""
+    a, b = rows.block(tile.rows.cells), rows.block(tile.columns.cells)
     product = a.values @ b.values.T
     operands = (a.norms, b.norms, a.values, b.values, np.int32(a.values.shape[1]), np.float64(_CLOSENESS))
     if weights is None:
@@ -171,28 +124,36 @@ def _sum_tile(rows: _Rows, tile: _Tile, weights: Any) -> Any:
     return _weighted(product, tile, weights)
 
 
-def _plain(product: Any, operands: tuple[Any, ...], tile: _Tile) -> Any:
+def _segments(tile: Tile) -> tuple[Any, int]:
+    """(n_segments, 4), row begin and end, column begin and end within the blocks; and the most stripes of one."""
+    a, b = tile.pairs.T
+    rows, columns = tile.rows.bounds, tile.columns.bounds
+    segments = np.stack([rows[a], rows[a + 1], columns[b], columns[b + 1]], axis=1).astype(np.int32)
+    return cp.asarray(segments), -(-int((segments[:, 1] - segments[:, 0]).max()) // _STRIPE)
+
+
+def _plain(product: Any, operands: tuple[Any, ...], tile: Tile) -> Any:
     """(1, n_segments) sums of distances."""
-    n_stripes = -(-int((tile.segments[:, 1] - tile.segments[:, 0]).max()) // _STRIPE)
-    out = cp.empty((len(tile.segments), n_stripes, 1), dtype=np.float64)
+    segments, n_stripes = _segments(tile)
+    out = cp.empty((len(segments), n_stripes, 1), dtype=np.float64)
     kernel("energy_tiles.cu", "segment_sums")(
         (len(out), n_stripes),
         (256,),
-        (product, np.int64(product.shape[1]), *operands, cp.asarray(tile.segments), np.int32(n_stripes), out),
+        (product, np.int64(product.shape[1]), *operands, segments, np.int32(n_stripes), out),
     )
     return _add_stripes(out)
 
 
-def _weighted(distances: Any, tile: _Tile, weights: Any) -> Any:
+def _weighted(distances: Any, tile: Tile, weights: Any) -> Any:
     """(n_draws, n_segments): ``W D W'`` of every segment."""
     n_draws = len(weights)
     row_weights, column_weights = (
-        cp.ascontiguousarray(weights[:, some]).astype(np.float64) for some in (tile.rows, tile.columns)
+        cp.ascontiguousarray(weights[:, block.cells]).astype(np.float64) for block in (tile.rows, tile.columns)
     )
-    n_stripes = -(-int((tile.segments[:, 1] - tile.segments[:, 0]).max()) // _STRIPE)
-    out = cp.empty((len(tile.segments), n_stripes, n_draws), dtype=np.float64)
+    segments, n_stripes = _segments(tile)
+    out = cp.empty((len(segments), n_stripes, n_draws), dtype=np.float64)
     kernel("energy_tiles.cu", "weighted_sums")(
-        (len(tile.segments), n_stripes, -(-n_draws // _DRAWS)),
+        (len(segments), n_stripes, -(-n_draws // _DRAWS)),
         (256,),
         (
             distances,
@@ -200,7 +161,7 @@ def _weighted(distances: Any, tile: _Tile, weights: Any) -> Any:
             np.int32(distances.shape[1]),
             row_weights,
             column_weights,
-            cp.asarray(tile.segments),
+            segments,
             np.int32(n_draws),
             out,
         ),

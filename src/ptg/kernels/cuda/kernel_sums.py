@@ -6,11 +6,12 @@ then over the rows.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import cupy as cp
 import numpy as np
 
+from ptg.kernels.blocks import Tile, cut_blocks, find_pairs
 from ptg.kernels.cuda.devices import on_devices
 from ptg.kernels.cuda.matrices import bring
 from ptg.kernels.cuda.source import kernel
@@ -61,7 +62,7 @@ def kernel_sums(
     tiles = _tiles(offsets, keys, _ROWS if cells.shape[1] <= _WIDE else _ROWS_IF_WIDE)
     resources.progress.start(float(len(tiles)))
 
-    def sum_share(share: list[_Tile]) -> list[NDArray[np.float64]]:
+    def sum_share(share: list[Tile]) -> list[NDArray[np.float64]]:
         rows = _Rows(cells, resources)
         draws = None if weights is None else to_device(weights, resources)
         parts = []
@@ -76,53 +77,20 @@ def kernel_sums(
     sums = np.zeros((1 if weights is None else len(weights), len(keys)))
     for number, tile in enumerate(tiles):
         part = by_device[number % n_devices][number // n_devices]
-        sums[:, tile.pair] += part * tile.factor  # a tile holds each pair once
+        sums[:, tile.places] += part * tile.factor  # a tile holds each pair once
     with cp.cuda.Device(resources.devices[0]):
         return cp.asarray(sums[0, position] if weights is None else sums[:, position])
 
 
-class _Segments(NamedTuple):
-    """The groups with cells in a block of rows, and the bounds of these groups in the block."""
-
-    cells: slice
-    groups: NDArray[np.int64]
-    bounds: NDArray[np.int32]
-
-
-class _Tile(NamedTuple):
-    """Two blocks and the wanted pairs of segments in them: where their sums belong, and how often they count."""
-
-    rows: _Segments
-    columns: _Segments
-    wanted: NDArray[np.int32]
-    pair: NDArray[np.int64]
-    factor: NDArray[np.float64]
-
-
-def _tiles(offsets: NDArray[np.int64], keys: NDArray[np.int64], n_rows: int) -> list[_Tile]:
-    """Find the pairs of blocks, rows not after columns, that hold a wanted pair ``low * n_groups + high``."""
-    blocks = [_segments(offsets, start, n_rows) for start in range(0, int(offsets[-1]), n_rows)]
-    tiles = []
-    for number, rows in enumerate(blocks):
-        for columns in blocks[number:]:
-            wanted = rows.groups[:, None] * (len(offsets) - 1) + columns.groups
-            at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-            a, b = np.nonzero(keys[at] == wanted)
-            if len(a):
-                # A group in both blocks: the mirrored tile, which is not computed, holds as much.
-                twice = (rows.groups[a] == columns.groups[b]) & (rows is not columns)
-                pairs = np.stack([a, b], axis=1).astype(np.int32)
-                tiles.append(_Tile(rows, columns, pairs, at[a, b], np.where(twice, 2.0, 1.0)))
-    return tiles
-
-
-def _segments(offsets: NDArray[np.int64], start: int, n_rows: int) -> _Segments:
-    stop = min(start + n_rows, int(offsets[-1]))
-    first = int(np.searchsorted(offsets, start, side="right")) - 1
-    last = int(np.searchsorted(offsets, stop, side="left"))
-    bounds = np.clip(offsets[first : last + 1], start, stop) - start
-    filled = np.flatnonzero(np.diff(bounds) > 0)
-    return _Segments(slice(start, stop), filled + first, np.append(bounds[filled], stop - start).astype(np.int32))
+def _tiles(offsets: NDArray[np.int64], keys: NDArray[np.int64], n_rows: int) -> list[Tile]:
+    """Find the tiles that hold a wanted pair."""
+    blocks = cut_blocks(offsets, n_rows) if len(keys) else []
+    tiles = (
+        find_pairs(rows, columns, keys, len(offsets) - 1)
+        for number, rows in enumerate(blocks)
+        for columns in blocks[number:]
+    )
+    return [tile for tile in tiles if len(tile.pairs)]
 
 
 class _Rows:
@@ -142,12 +110,12 @@ class _Rows:
         return block
 
 
-def _sum_tile(rows: _Rows, tile: _Tile, function: CellFunction, weights: Any) -> Any:
-    """(n_draws or 1, n_wanted) sums of a tile, on the current device."""
+def _sum_tile(rows: _Rows, tile: Tile, function: CellFunction, weights: Any) -> Any:
+    """(n_draws or 1, n_pairs) sums of a tile, on the current device."""
     values = _values(rows.block(tile.rows.cells), rows.block(tile.columns.cells), function)
     n_draws = 1 if weights is None else len(weights)
     at_once = max(1, _PARTS // (values.shape[0] * len(tile.columns.groups)))
-    sums = cp.empty((n_draws, len(tile.wanted)))
+    sums = cp.empty((n_draws, len(tile.pairs)))
     for first in range(0, n_draws, at_once):
         draws = slice(first, min(first + at_once, n_draws))
         sums[draws] = _weighted_sums(values, tile, None if weights is None else weights[draws])
@@ -173,10 +141,10 @@ def _values(rows: Any, columns: Any, function: CellFunction) -> Any:
     return out
 
 
-def _weighted_sums(values: Any, tile: _Tile, weights: Any) -> Any:
-    """(n_draws or 1, n_wanted): sum over the columns of each group, then over the rows."""
+def _weighted_sums(values: Any, tile: Tile, weights: Any) -> Any:
+    """(n_draws or 1, n_pairs): sum over the columns of each group, then over the rows."""
     n_rows, n_columns = values.shape
-    n_segments, n_wanted = len(tile.columns.groups), len(tile.wanted)
+    n_segments, n_pairs = len(tile.columns.groups), len(tile.pairs)
     none = np.uint64(0)
     row_weights, column_weights = (
         none if weights is None else cp.ascontiguousarray(weights[:, part.cells]).astype(np.float64)
@@ -191,7 +159,7 @@ def _weighted_sums(values: Any, tile: _Tile, weights: Any) -> Any:
         (
             values,
             column_weights,
-            cp.asarray(tile.columns.bounds),
+            cp.asarray(tile.columns.bounds.astype(np.int32)),
             np.int32(n_draws),
             np.int32(n_rows),
             np.int32(n_columns),
@@ -199,19 +167,19 @@ def _weighted_sums(values: Any, tile: _Tile, weights: Any) -> Any:
             parts,
         ),
     )
-    out = cp.empty((n_draws, n_wanted))
+    out = cp.empty((n_draws, n_pairs))
     kernel("kernel_sums.cu", "sum_rows", _OPTIONS["rbf"])(
         (-(-out.size // warps),),
         (_THREADS,),
         (
             parts,
             row_weights,
-            cp.asarray(tile.rows.bounds),
-            cp.asarray(tile.wanted),
+            cp.asarray(tile.rows.bounds.astype(np.int32)),
+            cp.asarray(tile.pairs.astype(np.int32)),
             np.int32(n_draws),
             np.int32(n_rows),
             np.int32(n_segments),
-            np.int32(n_wanted),
+            np.int32(n_pairs),
             out,
         ),
     )
