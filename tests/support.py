@@ -162,6 +162,32 @@ def kernels(name: str, **resources: Any) -> tuple[Backend, Resources]:
     return Backend(name), Resources(devices=devices, **resources)
 
 
+def _with_stored_zeros(dense: np.ndarray) -> sp.csr_matrix:
+    """CSR that stores every second of the zeros, too."""
+    stored = np.nonzero((dense != 0) | (np.arange(dense.size).reshape(dense.shape) % 2 == 0))
+    return sp.csr_matrix((dense[stored], stored), shape=dense.shape)
+
+
+def _with_wide_indices(dense: np.ndarray) -> sp.csr_matrix:
+    sparse = sp.csr_matrix(dense)
+    sparse.indptr, sparse.indices = sparse.indptr.astype(np.int64), sparse.indices.astype(np.int64)
+    return sparse
+
+
+#: Layouts of matrices, for parametrising; `in_layout` makes them.
+LAYOUTS: dict[str, Callable[[np.ndarray], Any]] = {
+    "dense": np.array,
+    "csr": sp.csr_matrix,
+    "csr with stored zeros": _with_stored_zeros,
+    "csr int64": _with_wide_indices,
+}
+
+
+def in_layout(values: np.ndarray, layout: str, dtype: Any = None) -> Any:
+    """Copy a dense matrix into one of the `LAYOUTS`."""
+    return LAYOUTS[layout](np.ascontiguousarray(values, dtype=dtype))
+
+
 #: Metrics that are defined for two groups alone.
 PAIR_METRICS = [name for name, record in available().items() if record.pairwise]
 

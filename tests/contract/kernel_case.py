@@ -9,7 +9,7 @@ from pkgutil import iter_modules
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
+from tests.support import in_layout
 
 import ptg.kernels.contract
 from ptg.kernels.contract import Backend, Resources
@@ -68,13 +68,7 @@ def declared_kernels() -> set[str]:
 def expression(dtype: type, layout: str, n_columns: int = 9, seed: int = 0) -> Any:
     """90 cells with ties and zeros, in several groups."""
     rng = np.random.default_rng(seed)
-    dense = np.log1p(rng.poisson(0.8, (90, n_columns))).astype(dtype)
-    if layout == "dense":
-        return dense
-    sparse = sp.csr_matrix(dense)
-    if layout == "csr int64":
-        sparse.indptr, sparse.indices = sparse.indptr.astype(np.int64), sparse.indices.astype(np.int64)
-    return sparse
+    return in_layout(np.log1p(rng.poisson(0.8, (90, n_columns))), layout, dtype)
 
 
 LAYOUTS = {

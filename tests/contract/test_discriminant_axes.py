@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import scipy.sparse as sp
-from tests.support import BACKENDS, kernels
+from tests.support import BACKENDS, in_layout, kernels
 
 
 @pytest.fixture(params=BACKENDS)
@@ -26,11 +26,6 @@ def cells_and_groups(n_genes: int = 23, seed: int = 1) -> tuple[np.ndarray, np.n
     values[:, 4] = 0.0
     order = rng.permutation(76)
     return values[order], codes[order]
-
-
-def as_layout(values: np.ndarray, layout: str, dtype: type) -> Any:
-    values = values.astype(dtype)
-    return sp.csr_matrix(values) if layout == "csr" else np.ascontiguousarray(values)
 
 
 def slow_axes(values: np.ndarray, count: int) -> np.ndarray:
@@ -73,8 +68,8 @@ def target_axes(backend: str, values: np.ndarray, codes: np.ndarray, layout: str
     implementation, resources = kernels(backend, **options)
     order = np.argsort(codes, kind="stable")[40:]
     return implementation.projection.principal_axes(
-        as_layout(values[codes == 0], layout, values.dtype),
-        as_layout(values[order], layout, values.dtype),
+        in_layout(values[codes == 0], layout, values.dtype),
+        in_layout(values[order], layout, values.dtype),
         AXES_OFFSETS,
         N_AXES,
         resources=resources,
@@ -114,7 +109,7 @@ def test_discriminants_match_definition(
     values, codes = cells_and_groups()
     axes = np.linalg.qr(np.random.default_rng(2).normal(size=(23, 6)))[0]
     found = implementation.projection.discriminants(
-        as_layout(values, layout, dtype), codes, axes, tol=1e-4, resources=resources
+        in_layout(values, layout, dtype), codes, axes, tol=1e-4, resources=resources
     )
     projected = values.astype(dtype).astype(np.float64) @ axes
     means = np.stack([projected[codes == code].mean(0) for code in range(4)])

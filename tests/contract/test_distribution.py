@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pytest
-import scipy.sparse as sp
-from tests.support import BACKENDS, kernels
+from tests.support import BACKENDS, LAYOUTS, in_layout, kernels
 
 RAGGED = [0, 1, 3, 60, 200, 330]
 CASES = {
@@ -26,12 +24,6 @@ def make(name: str, dtype: type = np.float64) -> tuple[np.ndarray, np.ndarray]:
     return CASES[name](np.random.default_rng(0), (RAGGED[-1], 4)).astype(dtype), np.array(RAGGED)
 
 
-def layouts(cells: np.ndarray) -> dict[str, Any]:
-    with_zeros = sp.csr_matrix(cells)
-    with_zeros.data[::7] = 0.0
-    return {"dense": cells, "csr": sp.csr_matrix(cells), "csr with stored zeros": with_zeros}
-
-
 def slow_sum(x: np.ndarray, y: np.ndarray, u: np.ndarray, v: np.ndarray) -> float:
     """Weights u and v; the distribution functions at every value of either."""
     total = 0.0
@@ -43,11 +35,11 @@ def slow_sum(x: np.ndarray, y: np.ndarray, u: np.ndarray, v: np.ndarray) -> floa
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("layout", ["dense", "csr", "csr with stored zeros"])
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", CASES)
 def test_sums(backend: str, dtype: type, layout: str, name: str) -> None:
     cells, offsets = make(name, dtype)
-    matrix = layouts(cells)[layout]
+    matrix = in_layout(cells, layout)
     cells = matrix if isinstance(matrix, np.ndarray) else matrix.toarray()
     run, resources = kernels(backend, n_threads=2)
     left, right = (indices.ravel() for indices in np.indices((5, 5)))
@@ -70,7 +62,7 @@ def test_sums(backend: str, dtype: type, layout: str, name: str) -> None:
 @pytest.mark.parametrize("layout", ["dense", "csr"])
 def test_same_bits_for_any_threads_memory_and_draws(backend: str, layout: str) -> None:
     cells, offsets = make("continuous")
-    matrix = layouts(cells)[layout]
+    matrix = in_layout(cells, layout)
     left, right = np.triu_indices(5, 1)
     run, many = kernels(backend, n_threads=4)
     one = kernels(backend, n_threads=1, memory=1 << 10)[1]
@@ -87,7 +79,7 @@ def test_same_bits_for_any_threads_memory_and_draws(backend: str, layout: str) -
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("layout", ["dense", "csr"])
 def test_groups_without_cells_or_weight_are_nan(backend: str, layout: str) -> None:
-    cells = layouts(np.arange(8.0).reshape(4, 2))[layout]
+    cells = in_layout(np.arange(8.0).reshape(4, 2), layout)
     run, resources = kernels(backend)
     offsets, left, right = np.array([0, 0, 2, 4, 4]), np.array([0, 1, 1, 2]), np.array([1, 2, 3, 0])
     found = run.distribution.ks_sums(cells, offsets, left, right, resources=resources)

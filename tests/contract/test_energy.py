@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from tests.support import BACKENDS, kernels
+from tests.support import BACKENDS, in_layout, kernels
 
 from ptg.execute import to_host
 from ptg.kernels.contract import Resources
@@ -47,16 +47,6 @@ CASES = {
     "tiny values": Case(make_case([0, 20, 60], 5).cells * 1e-30, np.array([0, 20, 60])),
     "huge values": Case(make_case([0, 20, 60], 5).cells * 1e30, np.array([0, 20, 60])),
 }
-
-
-def in_layout(cells: np.ndarray, layout: str, dtype: type) -> np.ndarray | sp.csr_matrix:
-    dense = np.ascontiguousarray(cells, dtype=dtype)
-    if layout == "dense":
-        return dense
-    sparse = sp.csr_matrix(dense)
-    if layout == "csr int64":
-        sparse.indptr, sparse.indices = sparse.indptr.astype(np.int64), sparse.indices.astype(np.int64)
-    return sparse
 
 
 def pair_sums(backend: str, *arguments: Any, weights: np.ndarray | None = None, **bounds: int) -> np.ndarray:

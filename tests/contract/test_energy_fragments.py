@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.contract.test_energy import CASES, all_pairs, in_layout, slow_sums, tolerance
-from tests.support import BACKENDS, kernels
+from tests.contract.test_energy import CASES, all_pairs, slow_sums, tolerance
+from tests.support import BACKENDS, in_layout, kernels
 
 from ptg.execute import to_host
 

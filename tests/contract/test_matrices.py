@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from tests.support import BACKENDS, kernels
+from tests.support import BACKENDS, LAYOUTS, in_layout, kernels
 
 from ptg.kernels.contract.matrices import Blocks
 
@@ -17,16 +17,12 @@ def backend(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-def forms(dtype: type, shape: tuple[int, int] = (90, 70)) -> dict[str, Any]:
-    """One matrix in every layout."""
+def values(dtype: type) -> np.ndarray:
+    """90 x 70, a third of it not zero, one row all zero."""
     rng = np.random.default_rng(0)
-    dense = (rng.normal(size=shape) * (rng.random(shape) < 0.3)).astype(dtype)
+    dense = (rng.normal(size=(90, 70)) * (rng.random((90, 70)) < 0.3)).astype(dtype)
     dense[4] = 0
-    stored = sp.csr_matrix(np.ones(shape, dtype=dtype))
-    stored.data[:] = dense.ravel()
-    wide = sp.csr_matrix(dense)
-    wide.indptr, wide.indices = wide.indptr.astype(np.int64), wide.indices.astype(np.int64)
-    return {"dense": dense, "csr": sp.csr_matrix(dense), "csr with stored zeros": stored, "csr int64": wide}
+    return dense
 
 
 def some_blocks(n_rows: list[int], n_columns: list[int], shape: tuple[int, int] = (90, 70), seed: int = 1) -> Blocks:
@@ -71,65 +67,66 @@ def expected_blocks(dense: np.ndarray, blocks: Blocks) -> np.ndarray:
 
 @pytest.mark.parametrize("kept", [True, False])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("layout", forms(np.float32))
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", BLOCKS)
 def test_blocks_are_what_indexing_gives(backend: str, name: str, layout: str, dtype: type, kept: bool) -> None:
     implementation, resources = kernels(backend, n_threads=2)
-    matrix = forms(dtype)[layout]
+    matrix = in_layout(values(dtype), layout)
     if kept:
         matrix = implementation.matrices.keep(matrix, resources=resources)
     found = implementation.matrices.read_blocks(matrix, BLOCKS[name], resources=resources)
     assert found.dtype == np.float64
-    np.testing.assert_array_equal(on_host(found), expected_blocks(forms(dtype)["dense"], BLOCKS[name]))
+    np.testing.assert_array_equal(on_host(found), expected_blocks(values(dtype), BLOCKS[name]))
 
 
 @pytest.mark.parametrize("kept", [True, False])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("layout", forms(np.float32))
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("rows", [[4, 89, 0, 4, 4, 17], list(range(20, 60)), []])
 def test_rows_are_what_indexing_gives(backend: str, rows: list[int], layout: str, dtype: type, kept: bool) -> None:
     implementation, resources = kernels(backend, n_threads=2)
-    matrix = forms(dtype)[layout]
+    matrix = in_layout(values(dtype), layout)
     if kept:
         matrix = implementation.matrices.keep(matrix, resources=resources)
     found = implementation.matrices.take_rows(matrix, np.array(rows, dtype=np.int64), resources=resources)
     assert found.dtype == dtype
     assert found.shape == (len(rows), 70)
-    np.testing.assert_array_equal(as_dense(found), forms(dtype)["dense"][rows])
+    np.testing.assert_array_equal(as_dense(found), values(dtype)[rows])
 
 
 def test_more_rows_than_a_task(backend: str) -> None:
     implementation, resources = kernels(backend, n_threads=3)
     rows = np.random.default_rng(2).integers(0, 90, 10_001)
-    for layout, matrix in forms(np.float32).items():
+    for layout in LAYOUTS:
+        matrix = in_layout(values(np.float32), layout)
         found = implementation.matrices.take_rows(matrix, rows, resources=resources)
-        np.testing.assert_array_equal(as_dense(found), forms(np.float32)["dense"][rows], err_msg=layout)
+        np.testing.assert_array_equal(as_dense(found), values(np.float32)[rows], err_msg=layout)
 
 
-@pytest.mark.parametrize("layout", forms(np.float32))
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_what_is_kept_is_the_matrix(backend: str, layout: str) -> None:
     implementation, resources = kernels(backend)
-    matrix = forms(np.float64)[layout]
+    matrix = in_layout(values(np.float64), layout)
     kept = implementation.matrices.keep(matrix, resources=resources)
     assert (kept.shape, kept.dtype) == (matrix.shape, matrix.dtype)
     if sp.issparse(matrix):
         assert kept.nnz == matrix.nnz
-    np.testing.assert_array_equal(as_dense(kept), forms(np.float64)["dense"])
+    np.testing.assert_array_equal(as_dense(kept), values(np.float64))
     again = implementation.matrices.keep(kept, resources=resources)
-    np.testing.assert_array_equal(as_dense(again), forms(np.float64)["dense"])
+    np.testing.assert_array_equal(as_dense(again), values(np.float64))
 
 
-@pytest.mark.parametrize("layout", forms(np.float32))
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_what_does_not_fit_stays(backend: str, layout: str) -> None:
     implementation, resources = kernels(backend, memory=1000)
-    matrix = forms(np.float64)[layout]
+    matrix = in_layout(values(np.float64), layout)
     assert implementation.matrices.keep(matrix, resources=resources) is matrix
 
 
-@pytest.mark.parametrize("layout", forms(np.float32))
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_kernels_take_what_is_kept(backend: str, layout: str) -> None:
     implementation, resources = kernels(backend)
-    matrix = forms(np.float64)[layout]
+    matrix = in_layout(values(np.float64), layout)
     kept = implementation.matrices.keep(matrix, resources=resources)
     rows, offsets = np.arange(90), np.array([0, 30, 30, 90])
     for call in (

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from tests.support import BACKENDS, kernels
+from tests.support import BACKENDS, LAYOUTS, in_layout, kernels
 
 # Empty groups at both ends and inside, one cell, two cells, more cells than a segment (1,024).
 RAGGED = [0, 0, 1, 3, 3, 60, 2500, 2500]
@@ -35,16 +35,6 @@ CASES = {
 }
 
 
-def layouts(cells: np.ndarray, dtype: type) -> dict[str, np.ndarray | sp.csr_matrix]:
-    dense = np.ascontiguousarray(cells, dtype=dtype)
-    sparse = sp.csr_matrix(dense)
-    with_zeros = sparse.copy()
-    with_zeros.data[::7] = 0.0  # stored zeros
-    wide = sparse.copy()
-    wide.indptr, wide.indices = wide.indptr.astype(np.int64), wide.indices.astype(np.int64)
-    return {"dense": dense, "csr": sparse, "csr with stored zeros": with_zeros, "csr int64": wide}
-
-
 def slow_moments(cells: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     means = np.full((len(offsets) - 1, cells.shape[1]), np.nan)
     variances = means.copy()
@@ -63,11 +53,11 @@ def as_dense(matrix: np.ndarray | sp.csr_matrix) -> np.ndarray:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("layout", ["dense", "csr", "csr with stored zeros", "csr int64"])
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", CASES)
 def test_moments(backend: str, dtype: type, layout: str, name: str) -> None:
     case = CASES[name]
-    cells = layouts(case.cells, dtype)[layout]
+    cells = in_layout(case.cells, layout, dtype)
     run, resources = kernels(backend, n_threads=2)
     found = run.moments.group_moments(cells, case.offsets, resources=resources)
     means, variances = slow_moments(as_dense(cells), case.offsets)
@@ -84,7 +74,7 @@ def test_moments(backend: str, dtype: type, layout: str, name: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_sums(backend: str, dtype: type, layout: str, name: str) -> None:
     case = CASES[name]
-    cells = layouts(case.cells, dtype)[layout]
+    cells = in_layout(case.cells, layout, dtype)
     run, resources = kernels(backend)
     weights = np.random.default_rng(1).integers(0, 4, (3, case.offsets[-1])).astype(np.uint16)
     plain = run.moments.group_sums(cells, case.offsets, resources=resources)
@@ -98,12 +88,12 @@ def test_sums(backend: str, dtype: type, layout: str, name: str) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("layout", ["dense", "csr", "csr with stored zeros", "csr int64"])
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", CASES)
 def test_weighted_moments(backend: str, dtype: type, layout: str, name: str) -> None:
     """A draw has the moments of its cells written out, and the bits it has alone."""
     case = CASES[name]
-    cells = layouts(case.cells, dtype)[layout]
+    cells = in_layout(case.cells, layout, dtype)
     run, resources = kernels(backend, n_threads=2)
     weights = np.random.default_rng(1).integers(0, 3, (9, case.offsets[-1])).astype(np.uint16)
     weights[0] = 1
@@ -128,7 +118,7 @@ def test_weighted_moments(backend: str, dtype: type, layout: str, name: str) -> 
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_weights_may_be_booleans(backend: str, layout: str, order: str) -> None:
     case = CASES["ragged"]
-    cells = layouts(case.cells, np.float64)[layout]
+    cells = in_layout(case.cells, layout, np.float64)
     weights = np.asarray(np.random.default_rng(1).random((3, case.offsets[-1])) < 0.5, order=order)
     run, resources = kernels(backend)
     found = run.moments.group_sums(cells, case.offsets, weights=weights, resources=resources)
@@ -156,7 +146,7 @@ def test_no_cells_at_all(backend: str, layout: str, offsets: list[int]) -> None:
 @pytest.mark.parametrize("layout", ["dense", "csr"])
 def test_same_bits_for_any_threads_memory_and_number_of_draws(backend: str, layout: str) -> None:
     rng = np.random.default_rng(2)
-    cells = layouts(rng.standard_normal((30_000, 5)), np.float32)[layout]
+    cells = in_layout(rng.standard_normal((30_000, 5)), layout, np.float32)
     offsets = np.array([0, 10, 12_000, 30_000])
     weights = rng.integers(0, 3, (5, 30_000)).astype(np.uint16)
     run, many = kernels(backend, n_threads=4)
@@ -185,7 +175,7 @@ def test_more_columns_than_16_bits_count(backend: str) -> None:
 def test_inputs_are_not_modified(backend: str) -> None:
     case = CASES["ragged"]
     run, resources = kernels(backend)
-    for cells in layouts(case.cells, np.float64).values():
+    for cells in (in_layout(case.cells, layout, np.float64) for layout in LAYOUTS):
         before = cells.copy()
         run.moments.group_moments(cells, case.offsets, resources=resources)
         assert np.array_equal(as_dense(cells), as_dense(before))
@@ -195,7 +185,7 @@ def test_inputs_are_not_modified(backend: str) -> None:
 @pytest.mark.parametrize("layout", ["dense", "csr"])
 def test_ten_runs_give_the_same_bits(backend: str, layout: str) -> None:
     case = CASES["ragged"]
-    cells = layouts(case.cells, np.float32)[layout]
+    cells = in_layout(case.cells, layout, np.float32)
     run, resources = kernels(backend)
     first, *others = (run.moments.group_moments(cells, case.offsets, resources=resources) for _ in range(10))
     for other in others:
@@ -205,11 +195,11 @@ def test_ten_runs_give_the_same_bits(backend: str, layout: str) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS[1:])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("layout", ["dense", "csr", "csr with stored zeros", "csr int64"])
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", CASES)
 def test_backends_give_the_bits_of_the_cpu(backend: str, dtype: type, layout: str, name: str) -> None:
     case = CASES[name]
-    cells = layouts(case.cells, dtype)[layout]
+    cells = in_layout(case.cells, layout, dtype)
     weights = np.random.default_rng(1).integers(0, 4, (9, case.offsets[-1])) * 0.3
     found = []
     for number in (backend, "cpu"):
@@ -233,7 +223,7 @@ def test_cells_on_the_device(backend: str) -> None:
     cupy, sparse = pytest.importorskip("cupy"), pytest.importorskip("cupyx.scipy.sparse")
     case = CASES["ragged"]
     run, resources = kernels(backend)
-    dense, csr = (layouts(case.cells, np.float32)[layout] for layout in ("dense", "csr"))
+    dense, csr = (in_layout(case.cells, layout, np.float32) for layout in ("dense", "csr"))
     for here, there in ((dense, cupy.asarray(dense)), (csr, sparse.csr_matrix(csr))):
         expected = run.moments.group_moments(here, case.offsets, resources=resources)
         found = run.moments.group_moments(there, case.offsets, resources=resources)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from tests.contract.test_energy import CASES, distances, in_layout, make_case, tolerance
-from tests.support import BACKENDS, kernels
+from tests.contract.test_energy import CASES, distances, make_case, tolerance
+from tests.support import BACKENDS, in_layout, kernels
 
 from ptg.execute import to_host
 

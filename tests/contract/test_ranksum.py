@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from scipy.stats import mannwhitneyu
-from tests.support import BACKENDS, kernels
-
-LAYOUTS = ["dense", "csr", "csr with stored zeros", "csr int64"]
+from tests.support import BACKENDS, LAYOUTS, in_layout, kernels
 
 
 @dataclass(frozen=True)
@@ -50,15 +48,6 @@ CASES = {
 }
 
 
-def layouts(matrix: np.ndarray, dtype: type) -> dict[str, np.ndarray | sp.csr_matrix]:
-    dense = np.ascontiguousarray(matrix, dtype=dtype)
-    stored = sp.csr_matrix(np.where(dense == 0, 1, dense))
-    stored.data[dense.ravel() == 0] = 0
-    wide = sp.csr_matrix(dense)
-    wide.indptr, wide.indices = wide.indptr.astype(np.int64), wide.indices.astype(np.int64)
-    return {"dense": dense, "csr": sp.csr_matrix(dense), "csr with stored zeros": stored, "csr int64": wide}
-
-
 def run(matrix: np.ndarray | sp.csr_matrix, case: Case, backend: str = "cpu", **resources: int) -> np.ndarray:
     order = np.array([cell for group in case.groups for cell in group], dtype=np.int64)
     offsets = np.cumsum([0, *(len(group) for group in case.groups)])
@@ -81,10 +70,9 @@ def definition(dense: np.ndarray, case: Case) -> np.ndarray:
 @pytest.mark.parametrize(("name", "dtype"), [(name, dtype) for dtype in (np.float32, np.float64) for name in CASES][2:])
 def test_u_counts_pairs(backend: str, dtype: type, layout: str, name: str) -> None:
     case = CASES[name]
-    matrices = layouts(case.matrix, dtype)
-    found = run(matrices[layout], case, backend)
+    found = run(in_layout(case.matrix, layout, dtype), case, backend)
     assert found.dtype == np.float64
-    np.testing.assert_array_equal(found, definition(matrices["dense"], case))
+    np.testing.assert_array_equal(found, definition(case.matrix.astype(dtype), case))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -106,7 +94,7 @@ def test_ties_give_the_mean_of_u() -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_threads_and_memory_do_not_matter(backend: str) -> None:
     case = CASES["ragged"]
-    for matrix in layouts(case.matrix, np.float64).values():
+    for matrix in (in_layout(case.matrix, layout, np.float64) for layout in LAYOUTS):
         expected = run(matrix, case, backend)
         for resources in ({"n_threads": 3}, {"memory": 1}, {"memory": 2000, "n_threads": 2}):
             np.testing.assert_array_equal(run(matrix, case, backend, **resources), expected)
@@ -133,7 +121,7 @@ def test_inputs_stay_as_they_are(backend: str) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_few_rows_of_many(backend: str) -> None:
     case = Case(mixed(300, 12), [[5, 290, 2], [100, 3]], [7, 8, 200, 201, 202])
-    for matrix in layouts(case.matrix, np.float32).values():
+    for matrix in (in_layout(case.matrix, layout, np.float32) for layout in LAYOUTS):
         np.testing.assert_array_equal(run(matrix, case, backend), definition(case.matrix.astype(np.float32), case))
 
 

@@ -6,20 +6,16 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-import scipy.sparse as sp
 from tests.contract.test_matrices import BLOCKS, expected_blocks, on_host
-from tests.support import BACKENDS, kernels
+from tests.support import BACKENDS, LAYOUTS, in_layout, kernels
 
 N_CELLS, N_GENES = 90, 70
 
 
-def expression(dtype: type) -> dict[str, np.ndarray | sp.csr_matrix]:
-    rng = np.random.default_rng(5)
-    dense = np.log1p(rng.poisson(0.6, (N_CELLS, N_GENES))).astype(dtype)
+def expression(dtype: type) -> np.ndarray:
+    dense = np.log1p(np.random.default_rng(5).poisson(0.6, (N_CELLS, N_GENES))).astype(dtype)
     dense[:, 3] = 0
-    wide = sp.csr_matrix(dense)
-    wide.indptr, wide.indices = wide.indptr.astype(np.int64), wide.indices.astype(np.int64)
-    return {"dense": dense, "csr": sp.csr_matrix(dense), "csr int64": wide}
+    return dense
 
 
 def graph() -> tuple[np.ndarray, np.ndarray]:
@@ -32,12 +28,12 @@ def graph() -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("kept", [True, False])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("layout", expression(np.float32))
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", BLOCKS)
 def test_blocks_are_the_definition(backend: str, name: str, layout: str, dtype: type, kept: bool) -> None:
     implementation, resources = kernels(backend, n_threads=2)
-    matrix, (offsets, neighbors) = expression(dtype)[layout], graph()
-    values = expression(dtype)["dense"]
+    matrix, (offsets, neighbors) = in_layout(expression(dtype), layout), graph()
+    values = expression(dtype)
     means = np.stack(
         [np.expm1(values)[neighbors[a:b]].astype(np.longdouble).mean(axis=0) for a, b in pairwise(offsets)]
     )
@@ -51,10 +47,10 @@ def test_blocks_are_the_definition(backend: str, name: str, layout: str, dtype: 
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("layout", expression(np.float32))
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_blocks_have_the_bits_of_the_whole(backend: str, layout: str) -> None:
     implementation, resources = kernels(backend)
-    matrix, (offsets, neighbors) = expression(np.float64)[layout], graph()
+    matrix, (offsets, neighbors) = in_layout(expression(np.float64), layout), graph()
     whole = np.empty((N_CELLS, N_GENES))
     implementation.neighbors.neighbor_signature(
         matrix, np.arange(N_CELLS), offsets, neighbors, out=whole, resources=resources
@@ -68,7 +64,7 @@ def test_blocks_have_the_bits_of_the_whole(backend: str, layout: str) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_ten_calls_have_the_same_bits(backend: str) -> None:
     implementation, resources = kernels(backend, n_threads=3)
-    matrix, (offsets, neighbors) = expression(np.float32)["csr"], graph()
+    matrix, (offsets, neighbors) = in_layout(expression(np.float32), "csr"), graph()
     kept = implementation.matrices.keep(matrix, resources=resources)
     first, *others = (
         on_host(

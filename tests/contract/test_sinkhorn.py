@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import scipy.sparse as sp
 from scipy.special import logsumexp
-from tests.support import BACKENDS, kernels
+from tests.support import BACKENDS, in_layout, kernels
 
 from ptg.execute import to_host
 from ptg.kernels.contract.sinkhorn import Transport
@@ -64,11 +63,6 @@ CASES = {
     "huge values": Case(make_case([20, 40], 5).cells * 1e12, np.array([0, 20, 60])),
 }
 BITS = [np.float32, np.float64]
-
-
-def in_layout(cells: np.ndarray, layout: str, dtype: type) -> np.ndarray | sp.csr_matrix:
-    dense = np.ascontiguousarray(cells, dtype=dtype)
-    return dense if layout == "dense" else sp.csr_matrix(dense)
 
 
 def all_pairs(n_groups: int) -> tuple[np.ndarray, np.ndarray]:

@@ -7,9 +7,8 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.sparse as sp
 from scipy import stats
-from tests.support import small_screen
+from tests.support import LAYOUTS, in_layout, small_screen
 
 from ptg.data import InputError
 from ptg.execute import open_run
@@ -254,10 +253,8 @@ def test_adjusted_p_values_are_statsmodels(seed):
     np.testing.assert_allclose(record.pvals_adj, stats.false_discovery_control(record.pvals), rtol=1e-14)
 
 
-def test_wide_offsets_and_stored_zeros(screen):
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_do_not_matter(screen, layout):
     expected = ranked_of(screen)
-    wide = sp.csr_matrix(np.ones(screen.shape, dtype=np.float32))
-    wide.data[:] = screen.X.toarray().ravel()
-    wide.indptr, wide.indices = wide.indptr.astype(np.int64), wide.indices.astype(np.int64)
-    screen.X = wide
+    screen.X = in_layout(screen.X.toarray(), layout)
     np.testing.assert_array_equal(ranked_of(screen).scores, expected.scores)
