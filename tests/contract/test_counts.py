@@ -8,25 +8,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from tests import support
+from tests.support import BACKENDS, kernels
 
 from ptg.kernels.contract.mixture import CountHistograms
-
-
-@pytest.fixture(params=support.BACKENDS)
-def backend(request):
-    return request.param
-
-
-@pytest.fixture
-def kernels(backend):
-    return support.kernels(backend)[0].mixture
-
-
-@pytest.fixture
-def bounds(backend):
-    """Resources of the backend: ``bounds(n_threads=2)``."""
-    return lambda **resources: support.kernels(backend, **resources)[1]
 
 
 def entries(n_entries: int, n_guides: int, *, largest: int, dtype: type = np.float32, seed: int = 0):
@@ -49,9 +33,9 @@ def as_dicts(histograms: CountHistograms) -> list[dict[int, int]]:
 @pytest.mark.parametrize(
     ("n_entries", "n_guides", "largest"), [(0, 3, 9), (1, 1, 9), (400, 7, 3000), (5000, 40, 60000)]
 )
-def test_histograms(kernels, bounds, dtype, n_entries, n_guides, largest):
+def test_histograms(mixture, bounds, dtype, n_entries, n_guides, largest):
     indices, counts = entries(n_entries, n_guides, largest=largest, dtype=dtype)
-    found = kernels.count_histograms(indices, counts, n_guides, resources=bounds())
+    found = mixture.count_histograms(indices, counts, n_guides, resources=bounds())
     expected = slow_histograms(indices, counts, n_guides)
     assert as_dicts(found) == expected
     assert [list(bins) for bins in as_dicts(found)] == [sorted(bins) for bins in expected]
@@ -60,13 +44,13 @@ def test_histograms(kernels, bounds, dtype, n_entries, n_guides, largest):
     assert found.n_cells.tolist() == [sum(bins.values()) for bins in expected]
 
 
-def test_histograms_do_not_depend_on_blocks_threads_or_order(kernels, bounds):
+def test_histograms_do_not_depend_on_blocks_threads_or_order(mixture, bounds):
     indices, counts = entries(300_000, 50, largest=2000)
-    whole = kernels.count_histograms(indices, counts, 50, resources=bounds())
+    whole = mixture.count_histograms(indices, counts, 50, resources=bounds())
     order = np.random.default_rng(1).permutation(indices.size)
     for n_threads, memory, by in [(1, 1 << 20, slice(None)), (3, 1 << 20, order), (2, 1 << 30, order)]:
         resources = bounds(n_threads=n_threads, memory=memory)
-        other = kernels.count_histograms(indices[by], counts[by], 50, resources=resources)
+        other = mixture.count_histograms(indices[by], counts[by], 50, resources=resources)
         for left, right in zip(whole, other, strict=True):
             np.testing.assert_array_equal(left, right)
 
@@ -80,11 +64,11 @@ def count_matrix(n_cells: int, n_guides: int, dtype: type) -> sp.csr_matrix:
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32])
 @pytest.mark.parametrize("n_threads", [1, 3])
 @pytest.mark.parametrize("n_cells", [1, 5, 40_000])
-def test_cells_above_thresholds(kernels, bounds, n_cells, n_threads, dtype):
+def test_cells_above_thresholds(mixture, bounds, n_cells, n_threads, dtype):
     matrix = count_matrix(n_cells, 17, dtype)
     thresholds = np.random.default_rng(0).integers(1, 9, 17).astype(float)
     thresholds[[2, 5]] = np.nan
-    indptr, indices = kernels.assign_above(
+    indptr, indices = mixture.assign_above(
         matrix.indptr, matrix.indices, matrix.data, thresholds, resources=bounds(n_threads=n_threads)
     )
     found = sp.csr_matrix((np.ones(indices.size), indices, indptr), shape=matrix.shape).toarray()
@@ -96,10 +80,10 @@ def test_cells_above_thresholds(kernels, bounds, n_cells, n_threads, dtype):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32])
 @pytest.mark.parametrize("n_threads", [1, 3])
 @pytest.mark.parametrize("n_cells", [1, 5, 40_000])
-def test_max_guide(kernels, bounds, n_cells, n_threads, dtype):
+def test_max_guide(mixture, bounds, n_cells, n_threads, dtype):
     matrix = count_matrix(n_cells, 17, dtype)
     dense = matrix.toarray()
-    guides, largest = kernels.max_guide(
+    guides, largest = mixture.max_guide(
         matrix.indptr, matrix.indices, matrix.data, resources=bounds(n_threads=n_threads)
     )
     np.testing.assert_array_equal(largest, dense.max(1))
@@ -107,30 +91,30 @@ def test_max_guide(kernels, bounds, n_cells, n_threads, dtype):
     assert (guides.dtype, largest.dtype) == (np.int64, np.float64)
 
 
-def test_max_guide_of_unsorted_rows_and_stored_zeros(kernels, bounds):
+def test_max_guide_of_unsorted_rows_and_stored_zeros(mixture, bounds):
     indptr = np.array([0, 3, 4, 4])
     indices, counts = np.array([4, 1, 3, 2], dtype=np.int32), np.array([7.0, 7.0, 9.0 - 2.0, 0.0])
-    guides, largest = kernels.max_guide(indptr, indices, counts, resources=bounds())
+    guides, largest = mixture.max_guide(indptr, indices, counts, resources=bounds())
     assert guides.tolist() == [1, -1, -1]
     assert largest.tolist() == [7.0, 0.0, 0.0]
 
 
-def test_no_entries(kernels, bounds):
+def test_no_entries(mixture, bounds):
     indptr, empty = np.zeros(4, dtype=np.int64), np.zeros(0)
-    assignments = kernels.assign_above(indptr, empty.astype(int), empty, np.ones(2), resources=bounds())
+    assignments = mixture.assign_above(indptr, empty.astype(int), empty, np.ones(2), resources=bounds())
     assert assignments.indptr.tolist() == [0, 0, 0, 0]
-    guides, largest = kernels.max_guide(indptr, empty.astype(int), empty, resources=bounds())
+    guides, largest = mixture.max_guide(indptr, empty.astype(int), empty, resources=bounds())
     assert guides.tolist() == [-1, -1, -1]
     assert largest.tolist() == [0, 0, 0]
 
 
-@pytest.mark.parametrize("other", support.BACKENDS[1:])
+@pytest.mark.parametrize("other", BACKENDS[1:])
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.float16, np.float32, np.float64])
 def test_counts_on_the_device_in_any_type(other, dtype):
     cupy = pytest.importorskip("cupy")
     indices, counts = entries(3000, 40, largest=200)
     counts = counts.astype(dtype)
-    run, resources = support.kernels(other)
+    run, resources = kernels(other)
     expected = slow_histograms(indices, counts, 40)
     assert as_dicts(run.mixture.count_histograms(indices, counts, 40, resources=resources)) == expected
     there = cupy.asarray(indices), cupy.asarray(counts)
@@ -146,12 +130,12 @@ def test_counts_on_the_device_in_any_type(other, dtype):
 
 
 @pytest.mark.parametrize("n_cells", [0, 3])
-def test_cells_without_entries(kernels, bounds, n_cells):
+def test_cells_without_entries(mixture, bounds, n_cells):
     csr = (np.zeros(n_cells + 1, dtype=np.int64), np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32))
-    assigned = kernels.assign_above(*csr, np.ones(2), resources=bounds())
+    assigned = mixture.assign_above(*csr, np.ones(2), resources=bounds())
     assert assigned.indptr.tolist() == [0] * (n_cells + 1)
     assert assigned.indices.dtype == np.int32
     assert len(assigned.indices) == 0
-    guides, counts = kernels.max_guide(*csr, resources=bounds())
+    guides, counts = mixture.max_guide(*csr, resources=bounds())
     assert guides.tolist() == [-1] * n_cells
     assert counts.tolist() == [0.0] * n_cells

@@ -12,11 +12,6 @@ import scipy.sparse as sp
 from tests.support import BACKENDS, in_layout, kernels
 
 
-@pytest.fixture(params=BACKENDS)
-def backend(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
 def cells_and_groups(n_genes: int = 23, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Sparse-looking expression of four classes (40, 25, 9, 2 cells), one gene constant, one all zero."""
     rng = np.random.default_rng(seed)

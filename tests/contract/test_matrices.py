@@ -7,14 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from tests.support import BACKENDS, LAYOUTS, in_layout, kernels
+from tests.support import LAYOUTS, in_layout, kernels
 
 from ptg.kernels.contract.matrices import Blocks
-
-
-@pytest.fixture(params=BACKENDS)
-def backend(request: pytest.FixtureRequest) -> str:
-    return request.param
 
 
 def values(dtype: type) -> np.ndarray:

@@ -11,29 +11,13 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import gammaln
 from scipy.stats import lognorm, norm
-from tests import support
+from tests.support import BACKENDS, kernels
 
 from ptg.kernels.contract.mixture import CountHistograms, FitStatus, MixtureFit
 from ptg.kernels.cpu import mixture_fit
 
 LOWER = np.array([np.log(1e-4), -5.0, np.log(0.05), np.log(1e-3 / (1 - 1e-3))])
 UPPER = np.array([np.log(50.0), 20.0, np.log(50.0), -np.log(1e-3 / (1 - 1e-3))])
-
-
-@pytest.fixture(params=support.BACKENDS)
-def backend(request):
-    return request.param
-
-
-@pytest.fixture
-def kernels(backend):
-    return support.kernels(backend)[0].mixture
-
-
-@pytest.fixture
-def bounds(backend):
-    """Resources of the backend: ``bounds(n_threads=2)``."""
-    return lambda **resources: support.kernels(backend, **resources)[1]
 
 
 # ---------------------------------------------------------------- the mixture
@@ -110,9 +94,9 @@ def random_guides() -> list[Guide]:
     return [next(guide for guide in guides if guide.values[-1] > 1) for _ in range(60)]
 
 
-def test_a_fit_is_an_interior_maximum_of_the_joint_by_definition(kernels, bounds):
+def test_a_fit_is_an_interior_maximum_of_the_joint_by_definition(mixture, bounds):
     guides = random_guides()
-    fit = kernels.fit_mixture(pack(guides), max_iter=90, tol=1e-4, resources=bounds())
+    fit = mixture.fit_mixture(pack(guides), max_iter=90, tol=1e-4, resources=bounds())
     fitted = np.flatnonzero(fit.status == FitStatus.FITTED)
     assert fitted.size >= 30
     for number in fitted:
@@ -147,21 +131,21 @@ def brute_force(guide: Guide) -> float:
     return best
 
 
-def test_no_higher_maximum_is_found_by_brute_force(kernels, bounds):
+def test_no_higher_maximum_is_found_by_brute_force(mixture, bounds):
     guides = random_guides()[:14]
-    fit = kernels.fit_mixture(pack(guides), max_iter=90, tol=1e-4, resources=bounds())
+    fit = mixture.fit_mixture(pack(guides), max_iter=90, tol=1e-4, resources=bounds())
     losses = np.where(fit.status == FitStatus.FITTED, fit.loss, np.inf)
     brute = np.array([brute_force(guide) for guide in guides])
     assert np.isfinite(brute).sum() >= 7
     assert (losses <= brute + 1e-6).all()
 
 
-def test_guides_are_independent_of_each_other_and_of_threads(kernels, bounds):
+def test_guides_are_independent_of_each_other_and_of_threads(mixture, bounds):
     guides = random_guides()
-    whole = kernels.fit_mixture(pack(guides), max_iter=90, tol=1e-4, resources=bounds())
-    threads = kernels.fit_mixture(pack(guides), max_iter=90, tol=1e-4, resources=bounds(n_threads=3))
+    whole = mixture.fit_mixture(pack(guides), max_iter=90, tol=1e-4, resources=bounds())
+    threads = mixture.fit_mixture(pack(guides), max_iter=90, tol=1e-4, resources=bounds(n_threads=3))
     order = np.random.default_rng(0).permutation(len(guides))
-    permuted = kernels.fit_mixture(pack([guides[i] for i in order]), max_iter=90, tol=1e-4, resources=bounds())
+    permuted = mixture.fit_mixture(pack([guides[i] for i in order]), max_iter=90, tol=1e-4, resources=bounds())
     for field, same, shuffled in zip(whole, threads, permuted, strict=True):
         np.testing.assert_array_equal(field, same)
         np.testing.assert_array_equal(field[order], shuffled)
@@ -176,30 +160,30 @@ UNFITTED = {
 }
 
 
-def test_guides_that_are_not_fitted(kernels, bounds):
+def test_guides_that_are_not_fitted(mixture, bounds):
     guides = [guide for guide, _ in UNFITTED.values()]
-    fit = kernels.fit_mixture(pack(guides), max_iter=90, tol=1e-4, resources=bounds())
+    fit = mixture.fit_mixture(pack(guides), max_iter=90, tol=1e-4, resources=bounds())
     assert fit.status.tolist() == [status for _, status in UNFITTED.values()]
     for field in fit[:5]:
         assert np.isnan(field).all()
     assert not fit.n_iterations.any()
-    assert kernels.fit_mixture(
+    assert mixture.fit_mixture(
         CountHistograms(np.zeros(0, int), np.zeros(0, int), np.zeros(1, int)),
         max_iter=90, tol=1e-4, resources=bounds(),
     ).loss.size == 0  # fmt: skip
 
 
-def test_steps_used_up_is_reported(kernels, bounds):
+def test_steps_used_up_is_reported(mixture, bounds):
     guides = random_guides()
-    full = kernels.fit_mixture(pack(guides), max_iter=90, tol=1e-4, resources=bounds())
-    short = kernels.fit_mixture(pack(guides), max_iter=1, tol=1e-4, resources=bounds())
+    full = mixture.fit_mixture(pack(guides), max_iter=90, tol=1e-4, resources=bounds())
+    short = mixture.fit_mixture(pack(guides), max_iter=1, tol=1e-4, resources=bounds())
     assert (short.status[full.status == FitStatus.FITTED] == FitStatus.NOT_CONVERGED).all()
     assert np.isnan(short.loss).all()
 
 
-def test_tol_does_not_move_the_result(kernels, bounds):
+def test_tol_does_not_move_the_result(mixture, bounds):
     histograms = pack(random_guides())
-    fits = [kernels.fit_mixture(histograms, max_iter=90, tol=tol, resources=bounds()) for tol in (0.0, 1e-4, 1.0)]
+    fits = [mixture.fit_mixture(histograms, max_iter=90, tol=tol, resources=bounds()) for tol in (0.0, 1e-4, 1.0)]
     for other in fits[1:]:
         np.testing.assert_allclose(other.loss, fits[0].loss, rtol=1e-9)
 
@@ -261,11 +245,11 @@ def slow_threshold(fit: MixtureFit, guide: int, largest: int, level: float) -> f
 
 
 @pytest.mark.parametrize("level", [0.05, 0.5, 0.645, 0.999])
-def test_thresholds(kernels, bounds, level):
+def test_thresholds(mixture, bounds, level):
     histograms = pack([*random_guides()[:30], UNFITTED["one cell"][0]])
-    fit = kernels.fit_mixture(histograms, max_iter=90, tol=1e-4, resources=bounds())
+    fit = mixture.fit_mixture(histograms, max_iter=90, tol=1e-4, resources=bounds())
     largest = np.minimum(histograms.max_counts, 500)
-    found = kernels.mixture_thresholds(fit, largest, posterior_threshold=level, resources=bounds())
+    found = mixture.mixture_thresholds(fit, largest, posterior_threshold=level, resources=bounds())
     expected = [slow_threshold(fit, guide, largest[guide], level) for guide in range(len(largest))]
     np.testing.assert_array_equal(found, expected)
     assert found.dtype == np.float64
@@ -274,13 +258,13 @@ def test_thresholds(kernels, bounds, level):
 # ---------------------------------------------------------------- backends against the CPU
 
 
-@pytest.mark.parametrize("other", support.BACKENDS[1:])
+@pytest.mark.parametrize("other", BACKENDS[1:])
 @pytest.mark.parametrize("max_iter", [90, 12])
 def test_fits_and_thresholds_are_those_of_the_cpu(other, max_iter):
     histograms = pack([*random_guides(), *(guide for guide, _ in UNFITTED.values())])
     fits, thresholds = [], []
     for name in (other, "cpu"):
-        run, resources = support.kernels(name)
+        run, resources = kernels(name)
         fits.append(run.mixture.fit_mixture(histograms, max_iter=max_iter, tol=1e-4, resources=resources))
         thresholds.append(
             [
@@ -296,9 +280,9 @@ def test_fits_and_thresholds_are_those_of_the_cpu(other, max_iter):
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-10)
 
 
-def test_ten_runs_give_the_same_bits(kernels, bounds):
+def test_ten_runs_give_the_same_bits(mixture, bounds):
     histograms = pack(random_guides()[:20])
-    first, *others = (kernels.fit_mixture(histograms, max_iter=90, tol=1e-4, resources=bounds()) for _ in range(10))
+    first, *others = (mixture.fit_mixture(histograms, max_iter=90, tol=1e-4, resources=bounds()) for _ in range(10))
     for other in others:
         for field, same in zip(first, other, strict=True):
             np.testing.assert_array_equal(field, same)

@@ -136,11 +136,6 @@ def score(backend: str, batch: TargetColumns, **options: Any) -> Any:
     return implementation.projection.score_targets(batch, **(defaults | options))
 
 
-@pytest.fixture(params=BACKENDS)
-def backend(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
 @pytest.mark.parametrize("rule", [PERTPY, SEURAT], ids=["pertpy", "seurat"])
 @pytest.mark.parametrize(("scale", "clip"), [(True, math.inf), (True, 1.5), (False, math.inf)])
 @pytest.mark.parametrize("offset", [0.0, 1e4])
