@@ -14,7 +14,11 @@ from tests.contract.every_kernel import CASES
 from tests.contract.kernel_case import Case, cpu_only, declared_kernels
 from tests.support import BACKENDS, kernels, n_gpus
 
-from ptg.kernels.contract import Backend
+from ptg.execute.arrays import to_gpu
+from ptg.kernels.contract import Backend, Resources
+
+#: Parameters of which a backend takes arrays of its device, too.
+ON_DEVICE = {"cells", "matrix", "control", "reference", "query", "values", "profiles", "weights", "indices", "counts"}
 
 
 def arrays(result: Any) -> list[np.ndarray]:
@@ -35,6 +39,22 @@ def run(case: Case, backend: str, **bounds: Any) -> list[np.ndarray]:
     skip_without(case.kernel, backend)
     found, resources = kernels(backend, **bounds)
     return arrays(case.call(found, resources))
+
+
+def taking_from(gpu: int, kernel: Any) -> Any:
+    """Wrap a kernel of CUDA: the matrices and weights that it is given lie on one of the GPUs."""
+    device = import_module("cupy").cuda.Device
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        call = signature(kernel).bind(*args, **kwargs)
+        with device(gpu):
+            for name in ON_DEVICE & call.arguments.keys():
+                if isinstance(call.arguments[name], (np.ndarray, sp.csr_matrix)):
+                    call.arguments[name] = to_gpu(call.arguments[name], Resources())
+            device(gpu).synchronize()
+        return kernel(*call.args, **call.kwargs)
+
+    return wrapped
 
 
 def assert_same_bits(found: list[np.ndarray], expected: list[np.ndarray]) -> None:
@@ -94,4 +114,17 @@ def test_backends_agree(other: str, case: Case) -> None:
 def test_several_gpus_give_the_bits_of_one(case: Case) -> None:
     expected = run(case, "cuda", devices=(0,))
     for devices in ((1,), (0, 1), (1, 0)):
+        assert_same_bits(run(case, "cuda", devices=devices), expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(n_gpus() < 2, reason="needs two GPUs")
+@pytest.mark.parametrize("gpu", [0, 1])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_arrays_may_lie_on_any_gpu(case: Case, gpu: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = run(case, "cuda", devices=(0,))
+    module, function = case.kernel.split(".")
+    kernels_of_module = getattr(Backend("cuda"), module)
+    monkeypatch.setattr(kernels_of_module, function, taking_from(gpu, getattr(kernels_of_module, function)))
+    for devices in ((0,), (1,), (0, 1), (1, 0)):
         assert_same_bits(run(case, "cuda", devices=devices), expected)

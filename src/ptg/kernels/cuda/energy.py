@@ -13,6 +13,7 @@ import numpy as np
 
 from ptg.kernels.cuda.energy_fragments import fits_fragments, fragment_sums
 from ptg.kernels.cuda.energy_tiles import tile_sums
+from ptg.kernels.cuda.matrices import here
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -40,6 +41,7 @@ def pair_sums(
         left, right = cp.asarray(left, dtype=np.int64), cp.asarray(right, dtype=np.int64)
         if offsets[-1] == 0 or not len(left):
             return cp.zeros(left.shape if weights is None else (len(weights), len(left)))
+        weights = None if weights is None else here(weights, resources)
         if fits_fragments(cells, weights, resources.devices):
             return fragment_sums(cells, offsets, (left, right), weights=weights, resources=resources)
         keys, position = cp.unique(cp.minimum(left, right) * n_groups + cp.maximum(left, right), return_inverse=True)

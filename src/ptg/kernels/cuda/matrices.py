@@ -59,13 +59,11 @@ class DeviceCsr:
 
 def keep(matrix: NDArray[Any] | sp.csr_matrix[Any], *, resources: Resources) -> Any:
     """Bring a matrix to the current device if it fits; see the contract."""
-    if isinstance(matrix, (cp.ndarray, DeviceCsr)):
-        return matrix
     if is_on_host(matrix) and _bytes_there(matrix) > resources.memory:
         return matrix
     try:
-        if isinstance(matrix, np.ndarray):
-            return to_device(matrix, resources)
+        if isinstance(matrix, (np.ndarray, cp.ndarray, DeviceCsr)):
+            return bring(matrix, resources)
         return DeviceCsr(
             to_device(matrix.data, resources),
             to_device(matrix.indices, resources, _index_type(matrix)),
