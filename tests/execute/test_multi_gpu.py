@@ -82,6 +82,14 @@ def distances() -> Iterator[tuple[str, Distances]]:
 
             yield f"pairwise {source}{kind}", pairwise
             yield f"one-sided {source}{kind}", onesided
+    for metric in ("euclidean", "mean_pairwise", "mmd", "ks_test", "mahalanobis"):
+
+        def resamples(gpus: Any, metric: str = metric) -> Any:
+            distance = ptg.Distance(metric, device="cuda", obsm_key="X_pca")
+            groups = ["NT", "t9", "t10", "t11"]  # of more cells than X_pca has columns
+            return distance.pairwise(screen(), "perturbation", groups=groups, multi_gpu=gpus, **resampled)
+
+        yield f"pairwise {metric}, bootstrap", resamples
 
 
 def assign(device: str) -> Any:
