@@ -6,61 +6,91 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ptg.kernels.cpu.energy_rows import centred_rows, squared_norms
-from ptg.kernels.cpu.energy_tiles import close_positions, to_distances
-from ptg.kernels.cpu.products import aligned_empty, multiply
+from ptg.kernels.cpu.blocks import column_panels, dense_block
+from ptg.kernels.cpu.differences import squared_differences
+from ptg.kernels.cpu.energy_tiles import take_roots
+from ptg.kernels.cpu.products import aligned_empty
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import scipy.sparse as sp
     from numpy.typing import NDArray
 
     from ptg.kernels.contract.resources import Resources
 
-CLOSENESS = {np.dtype(np.float32): 2.0**-10, np.dtype(np.float64): 2.0**-16}
-"""A squared distance below this part of the squared norms has lost too many digits of the product."""
-
 
 class CellDistances:
     """Distances between ranges of cells, one block at a time, in units of `unit`.
+
+    Every one is as right as its type allows, whatever the other cells are, and has the same bits in any block.
 
     Parameters
     ----------
     cells
         (n_cells, n_columns) dense or canonical CSR, as the contract of `energy` asks.
-    blocks
-        The ranges that will be asked for, of which none overlap; one may be named more than once.
     resources
         Memory for what is kept between blocks.
     """
 
-    def __init__(self, cells: NDArray[Any] | sp.csr_matrix[Any], blocks: list[slice], resources: Resources) -> None:
-        self._rows = centred_rows(cells, resources)
-        self._norms = np.zeros(cells.shape[0])
-        for block in {block.start: block for block in blocks}.values():
-            for panel in self._rows.panels:
-                squared_norms(self._rows.block(block, panel), self._norms[block])
-        self.unit = self._rows.unit
+    def __init__(self, cells: NDArray[Any] | sp.csr_matrix[Any], resources: Resources) -> None:
+        self._cells, self._panels = cells, column_panels(cells.shape[1])
+        self.unit = _unit(cells if isinstance(cells, np.ndarray) else cells.data)
+        self._factor = cells.dtype.type(1.0 / self.unit)
+        # Each block is needed many times; where memory allows, all are made once.
+        n_bytes = 3 * cells.shape[0] * cells.shape[1] * cells.dtype.itemsize
+        self._keeps = len(self._panels) == 1 and n_bytes <= resources.memory
+        self._blocks: dict[tuple[int, int], NDArray[Any]] = {}
+        self._transposes: dict[tuple[int, int], NDArray[Any]] = {}
 
     def between(self, rows: slice, columns: slice) -> NDArray[Any]:
         """Compute the distances of two ranges."""
-        products = self._products(rows, columns)
-        row_norms = self._norms[rows].astype(products.dtype)
-        column_norms = self._norms[columns].astype(products.dtype)
-        closeness = products.dtype.type(CLOSENESS[self._rows.dtype])
-        n_close = to_distances(products, row_norms, column_norms, closeness)
-        if rows == columns and n_close == len(products):  # every cell is close to itself, and to no other
-            np.fill_diagonal(products, 0.0)
-        elif n_close:
-            close = close_positions(products, row_norms, column_norms, closeness)
-            self._rows.replace(products, rows, columns, close)
-        return products
-
-    def _products(self, rows: slice, columns: slice) -> NDArray[Any]:
         shape = (rows.stop - rows.start, columns.stop - columns.start)
-        product = aligned_empty(shape, self._rows.dtype)
-        total = product if len(self._rows.panels) == 1 else np.zeros(shape)
-        for panel in self._rows.panels:
-            multiply(self._rows.block(rows, panel), self._rows.columns(columns, panel), product)
-            if total is not product:
-                total += product
+        squares = aligned_empty(shape, self._cells.dtype)
+        total = squares if len(self._panels) == 1 else np.zeros(shape)
+        for panel in self._panels:
+            squared_differences(self._block(rows, panel), self._transposed(columns, panel), squares)
+            if total is not squares:
+                total += squares
+        take_roots(total)
         return total
+
+    def _block(self, rows: slice, panel: slice) -> NDArray[Any]:
+        """Return rows, scaled, in C order."""
+        return self._keep(self._blocks, rows, lambda: self._scaled(rows, panel))
+
+    def _transposed(self, columns: slice, panel: slice) -> NDArray[Any]:
+        """Return the transpose of a block, in C order from a cache line on."""
+        return self._keep(self._transposes, columns, lambda: _transpose(self._scaled(columns, panel)))
+
+    def _scaled(self, rows: slice, panel: slice) -> NDArray[Any]:
+        scaled: NDArray[Any] = dense_block(self._cells, rows, panel, self._cells.dtype) * self._factor
+        return scaled
+
+    def _keep(
+        self, kept: dict[tuple[int, int], NDArray[Any]], cells: slice, make: Callable[[], NDArray[Any]]
+    ) -> NDArray[Any]:
+        if not self._keeps:
+            return make()
+        key = (cells.start, cells.stop)
+        if key not in kept:  # two threads at worst make the same one
+            kept[key] = make()
+        return kept[key]
+
+
+def _transpose(block: NDArray[Any]) -> NDArray[Any]:
+    transposed = aligned_empty((block.shape[1], block.shape[0]), block.dtype)
+    transposed[...] = block.T
+    return transposed
+
+
+def _unit(values: NDArray[Any]) -> float:
+    """Find a power of two that brings the largest value to about the square root of the largest number, and well below.
+
+    Squares neither overflow nor vanish then, unless distances are less than 1e-32 of the largest value (float32).
+    """
+    limits = np.finfo(values.dtype)
+    largest = max(float(values.max()), -float(values.min())) if values.size else 0.0
+    # 3/8 of the exponents: room for the sum of the squares of as many columns as there can be.
+    exponent = int(np.frexp(largest)[1]) - 3 * limits.maxexp // 8
+    return float(np.ldexp(1.0, max(exponent, limits.minexp + 1)))

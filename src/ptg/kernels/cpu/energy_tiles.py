@@ -1,4 +1,4 @@
-"""The loops over one tile of cell-to-cell distances: products to distances, distances to sums by pair of groups."""
+"""The loops over one tile of cell-to-cell distances: squares to distances, distances to sums by pair of groups."""
 
 from __future__ import annotations
 
@@ -8,30 +8,12 @@ from ptg.kernels.cpu.threads import jit
 
 
 @jit
-def to_distances(products, row_norms, column_norms, closeness):  # type: ignore[no-untyped-def]
-    """Turn ``x.y`` into ``|x - y|`` in place; return for how many ``|x-y|² <= closeness * (|x|² + |y|²)``."""
-    two, zero = products.dtype.type(2), products.dtype.type(0)
-    n_close = np.int32(0)
-    for i in range(products.shape[0]):
-        row, row_norm = products[i], row_norms[i]
-        for j in range(products.shape[1]):
-            norms = row_norm + column_norms[j]
-            squared = norms - two * row[j]
-            n_close += np.int32(squared <= closeness * norms)
-            row[j] = np.sqrt(max(squared, zero))
-    return n_close
-
-
-@jit
-def close_positions(distances, row_norms, column_norms, closeness):  # type: ignore[no-untyped-def]
-    """Return flat positions of all distances that `to_distances` counted as close, and perhaps a few more."""
-    found = []
-    for i in range(distances.shape[0]):
-        for j in range(distances.shape[1]):
-            # Twice the bound, so that the rounding of the square root loses none.
-            if distances[i, j] * distances[i, j] <= 2 * closeness * (row_norms[i] + column_norms[j]):
-                found.append(i * distances.shape[1] + j)  # noqa: PERF401 - numba
-    return np.array(found, dtype=np.int64)
+def take_roots(squares):  # type: ignore[no-untyped-def]
+    """Turn ``|x - y|²`` into ``|x - y|`` in place."""
+    for i in range(squares.shape[0]):
+        row = squares[i]
+        for j in range(row.size):
+            row[j] = np.sqrt(row[j])
 
 
 @jit

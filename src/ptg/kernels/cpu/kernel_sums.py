@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from ptg.kernels.contract.kernel_sums import CellFunction
+from ptg.kernels.cpu.blocks import column_panels, dense_block
+from ptg.kernels.cpu.differences import squared_differences
 from ptg.kernels.cpu.products import aligned_empty, multiply
 from ptg.kernels.cpu.threads import jit
 from ptg.kernels.cpu.tiles import sum_tiles
@@ -23,10 +25,6 @@ if TYPE_CHECKING:
     from ptg.kernels.contract.resources import Resources
 
     Floats: TypeAlias = NDArray[np.float64]
-
-_PANEL = 512
-"""Columns of the cells that are dense at once."""
-
 
 def kernel_sums(
     cells: NDArray[Any] | sp.csr_matrix[Any],
@@ -40,60 +38,18 @@ def kernel_sums(
 ) -> NDArray[np.float64]:
     """Sum a function of two cells over the cells of two groups, for many pairs: see the contract."""
     accumulate, finish = _FUNCTIONS[function.name]
-    panels = [slice(start, start + _PANEL) for start in range(0, cells.shape[1], _PANEL)]
+    panels = column_panels(cells.shape[1])
 
     def values_of(rows: slice, columns: slice) -> Floats:
         values = aligned_empty((rows.stop - rows.start, columns.stop - columns.start), np.dtype(np.float64))
         values[...] = 0.0
         for panel in panels:
-            accumulate(_block(cells, rows, panel), np.ascontiguousarray(_block(cells, columns, panel).T), values)
+            left_block, right_block = (dense_block(cells, some, panel, np.float64) for some in (rows, columns))
+            accumulate(left_block, np.ascontiguousarray(right_block.T), values)
         finish(values, function)
         return values
 
     return sum_tiles(values_of, offsets, (left, right), weights=weights, resources=resources)
-
-
-def _block(cells: NDArray[Any] | sp.csr_matrix[Any], rows: slice, panel: slice) -> Floats:
-    """Return dense rows in float64, some columns of them, in C order."""
-    if isinstance(cells, np.ndarray):
-        return np.ascontiguousarray(cells[rows, panel], dtype=np.float64)
-    block = np.zeros((rows.stop - rows.start, min(panel.stop, cells.shape[1]) - panel.start))
-    _densify((cells.data, cells.indices, cells.indptr), rows.start, panel.start, block)
-    return block
-
-
-@jit
-def _densify(csr, first_row, first_column, out):  # type: ignore[no-untyped-def]
-    data, indices, indptr = csr
-    for i in range(out.shape[0]):
-        start, stop = indptr[first_row + i], indptr[first_row + i + 1]
-        p = start + np.searchsorted(indices[start:stop], first_column)
-        while p < stop and indices[p] < first_column + out.shape[1]:
-            out[i, indices[p] - first_column] = data[p]
-            p += 1
-
-
-# Four rows at a time, spelled out because numba keeps them in registers only so: half the time of one.
-@jit
-def _add_squares(rows, columns, out):  # type: ignore[no-untyped-def]
-    """Add ``sum_k (rows[i, k] - columns[k, j])²`` to ``out[i, j]``."""
-    n_rows = out.shape[0] // 4 * 4
-    for i in range(0, n_rows, 4):
-        r0, r1, r2, r3 = out[i], out[i + 1], out[i + 2], out[i + 3]
-        for k in range(rows.shape[1]):
-            x0, x1, x2, x3 = rows[i, k], rows[i + 1, k], rows[i + 2, k], rows[i + 3, k]
-            y = columns[k]
-            for j in range(y.size):
-                d0, d1, d2, d3 = x0 - y[j], x1 - y[j], x2 - y[j], x3 - y[j]
-                r0[j] += d0 * d0
-                r1[j] += d1 * d1
-                r2[j] += d2 * d2
-                r3[j] += d3 * d3
-    for i in range(n_rows, out.shape[0]):
-        row = out[i]
-        for k in range(rows.shape[1]):
-            for j in range(row.size):
-                row[j] += (rows[i, k] - columns[k, j]) * (rows[i, k] - columns[k, j])
 
 
 @jit
@@ -129,6 +85,13 @@ def _add_products(rows: Floats, columns: Floats, out: Floats) -> None:
     products = aligned_empty(out.shape, out.dtype)
     multiply(rows, columns, products)
     out += products
+
+
+def _add_squares(rows: Floats, columns: Floats, out: Floats) -> None:
+    """Add ``sum_k (rows[i, k] - columns[k, j])²`` to ``out[i, j]``."""
+    squares = aligned_empty(out.shape, out.dtype)
+    squared_differences(rows, columns, squares)
+    out += squares
 
 
 def _keep(values: Floats, function: CellFunction) -> None:

@@ -60,7 +60,7 @@ def subset_sums(
     sums = np.zeros((len(pools), len(subsets[0]) if pools else 0))
     if not pools or not cells.shape[0]:
         return sums
-    distances = CellDistances(cells, [block for pool in pools for block in pool.blocks], resources)
+    distances = CellDistances(cells, resources)
     every = range(len(pools))
     tasks: list[tuple[Sequence[tuple[int, int]], Sequence[int]]] = [
         (tiles, every) for tiles in _share_out(list(combinations_with_replacement(range(len(shared)), 2)))
@@ -106,7 +106,7 @@ def cell_sums(
     sums = np.zeros(n_sums)
     if not tasks:
         return sums
-    distances = CellDistances(cells, [block for some in blocks.values() for block in some], resources)
+    distances = CellDistances(cells, resources)
 
     def add(task: tuple[slice, int, slice]) -> None:
         rows, other, out = task
