@@ -324,7 +324,7 @@ LONG_CALLS: dict[str, Callable[[Distance, ad.AnnData], object]] = {
 
 #: For each metric a function in the middle of its kernel.
 INTERRUPTED = {
-    "edistance": (energy_distances, "to_distances"),
+    "edistance": (energy_distances, "squared_differences"),
     "mse": (moments, "_dense_sums"),
     "wasserstein": (sinkhorn_solve, "fill_kernel"),
 }

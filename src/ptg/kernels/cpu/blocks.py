@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import scipy.sparse as sp
     from numpy.typing import NDArray
 
-PANEL = 512
-"""Columns of the cells that are dense at once."""
+PANEL = 256
+"""Columns of the cells that are dense at once. Rounding of float32 sums of more would be seen in single distances."""
 
 
 def column_panels(n_columns: int) -> list[slice]:

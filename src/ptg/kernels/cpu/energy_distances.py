@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ptg.kernels.contract.resources import Resources
+
+    _Kept: TypeAlias = dict[tuple[int, int, int], NDArray[Any]]
+
+_KEPT_PANELS = 2
 
 
 class CellDistances:
@@ -37,11 +41,11 @@ class CellDistances:
         self._cells, self._panels = cells, column_panels(cells.shape[1])
         self.unit = _unit(cells if isinstance(cells, np.ndarray) else cells.data)
         self._factor = cells.dtype.type(1.0 / self.unit)
-        # Each block is needed many times; where memory allows, all are made once.
+        # Each block is needed many times; those of narrow cells are made once, where memory allows.
         n_bytes = 3 * cells.shape[0] * cells.shape[1] * cells.dtype.itemsize
-        self._keeps = len(self._panels) == 1 and n_bytes <= resources.memory
-        self._blocks: dict[tuple[int, int], NDArray[Any]] = {}
-        self._transposes: dict[tuple[int, int], NDArray[Any]] = {}
+        self._keeps = len(self._panels) <= _KEPT_PANELS and n_bytes <= resources.memory
+        self._blocks: _Kept = {}
+        self._transposes: _Kept = {}
 
     def between(self, rows: slice, columns: slice) -> NDArray[Any]:
         """Compute the distances of two ranges."""
@@ -57,24 +61,24 @@ class CellDistances:
 
     def _block(self, rows: slice, panel: slice) -> NDArray[Any]:
         """Return rows, scaled, in C order."""
-        return self._keep(self._blocks, rows, lambda: self._scaled(rows, panel))
+        return self._keep(self._blocks, (rows, panel), self._scaled)
 
     def _transposed(self, columns: slice, panel: slice) -> NDArray[Any]:
         """Return the transpose of a block, in C order from a cache line on."""
-        return self._keep(self._transposes, columns, lambda: _transpose(self._scaled(columns, panel)))
+        return self._keep(self._transposes, (columns, panel), lambda *part: _transpose(self._scaled(*part)))
 
     def _scaled(self, rows: slice, panel: slice) -> NDArray[Any]:
         scaled: NDArray[Any] = dense_block(self._cells, rows, panel, self._cells.dtype) * self._factor
         return scaled
 
     def _keep(
-        self, kept: dict[tuple[int, int], NDArray[Any]], cells: slice, make: Callable[[], NDArray[Any]]
+        self, kept: _Kept, part: tuple[slice, slice], make: Callable[[slice, slice], NDArray[Any]]
     ) -> NDArray[Any]:
         if not self._keeps:
-            return make()
-        key = (cells.start, cells.stop)
+            return make(*part)
+        key = (part[0].start, part[0].stop, part[1].start)
         if key not in kept:  # two threads at worst make the same one
-            kept[key] = make()
+            kept[key] = make(*part)
         return kept[key]
 
 
