@@ -12,13 +12,10 @@ if TYPE_CHECKING:
     import scipy.sparse as sp
     from numpy.typing import NDArray
 
-PANEL = 256
-"""Columns of the cells that are dense at once. Rounding of float32 sums of more would be seen in single distances."""
 
-
-def column_panels(n_columns: int) -> list[slice]:
-    """Cut the columns into panels."""
-    return [slice(start, min(start + PANEL, n_columns)) for start in range(0, n_columns, PANEL)]
+def column_panels(n_columns: int, width: int) -> list[slice]:
+    """Cut the columns into panels of some width, at least one."""
+    return [slice(start, min(start + width, n_columns)) for start in range(0, max(n_columns, 1), width)]
 
 
 def dense_block(cells: NDArray[Any] | sp.csr_matrix[Any], rows: slice, panel: slice, dtype: Any) -> NDArray[Any]:

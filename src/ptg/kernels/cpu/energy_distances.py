@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
     _Kept: TypeAlias = dict[tuple[int, int, int], NDArray[Any]]
 
-_KEPT_PANELS = 2
+_PANEL = 128
+"""Columns summed one after the other: float32 sums of more would round so often that single distances show it."""
+
+_KEPT_PANELS = 4
 
 
 class CellDistances:
@@ -38,7 +41,7 @@ class CellDistances:
     """
 
     def __init__(self, cells: NDArray[Any] | sp.csr_matrix[Any], resources: Resources) -> None:
-        self._cells, self._panels = cells, column_panels(cells.shape[1])
+        self._cells, self._panels = cells, column_panels(cells.shape[1], _PANEL)
         self.unit = _unit(cells if isinstance(cells, np.ndarray) else cells.data)
         self._factor = cells.dtype.type(1.0 / self.unit)
         # Each block is needed many times; those of narrow cells are made once, where memory allows.
@@ -49,15 +52,16 @@ class CellDistances:
 
     def between(self, rows: slice, columns: slice) -> NDArray[Any]:
         """Compute the distances of two ranges."""
-        shape = (rows.stop - rows.start, columns.stop - columns.start)
-        squares = aligned_empty(shape, self._cells.dtype)
-        total = squares if len(self._panels) == 1 else np.zeros(shape)
-        for panel in self._panels:
-            squared_differences(self._block(rows, panel), self._transposed(columns, panel), squares)
-            if total is not squares:
-                total += squares
-        take_roots(total)
-        return total
+        distances = self._squares(rows, columns, self._panels[0])
+        for panel in self._panels[1:]:
+            distances += self._squares(rows, columns, panel)
+        take_roots(distances)
+        return distances
+
+    def _squares(self, rows: slice, columns: slice, panel: slice) -> NDArray[Any]:
+        squares = aligned_empty((rows.stop - rows.start, columns.stop - columns.start), self._cells.dtype)
+        squared_differences(self._block(rows, panel), self._transposed(columns, panel), squares)
+        return squares
 
     def _block(self, rows: slice, panel: slice) -> NDArray[Any]:
         """Return rows, scaled, in C order."""

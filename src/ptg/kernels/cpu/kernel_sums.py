@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
     Floats: TypeAlias = NDArray[np.float64]
 
+_PANEL = 512
+"""Columns of the cells that are dense at once."""
+
 
 def kernel_sums(
     cells: NDArray[Any] | sp.csr_matrix[Any],
@@ -39,7 +42,7 @@ def kernel_sums(
 ) -> NDArray[np.float64]:
     """Sum a function of two cells over the cells of two groups, for many pairs: see the contract."""
     accumulate, finish = _FUNCTIONS[function.name]
-    panels = column_panels(cells.shape[1])
+    panels = column_panels(cells.shape[1], _PANEL)
 
     def values_of(rows: slice, columns: slice) -> Floats:
         values = aligned_empty((rows.stop - rows.start, columns.stop - columns.start), np.dtype(np.float64))
