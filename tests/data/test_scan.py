@@ -7,9 +7,12 @@ import scipy.sparse as sp
 from ptg.data import scan
 
 
-@pytest.fixture(params=[False, True], ids=["one piece", "many pieces"])
+@pytest.fixture(params=["one piece", "many pieces", "as on a GPU"])
 def pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param:
+    if request.param == "as on a GPU":
+        monkeypatch.setattr(scan, "is_gpu_array", lambda values: True)
+        monkeypatch.setattr(scan, "array_module", lambda values: np)
+    elif request.param == "many pieces":
         monkeypatch.setattr(scan, "_PIECE", 7)
         monkeypatch.setattr(scan, "_FEWEST", 1)
 

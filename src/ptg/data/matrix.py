@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from ptg.data.errors import InputError, not_found
-from ptg.data.gpu_arrays import array_module, current_device, is_gpu_array, is_sparse, sparse_module
+from ptg.data.gpu_arrays import all_true, array_module, current_device, is_gpu_array, is_sparse, sparse_module
 from ptg.data.scan import is_canonical, is_finite
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ def read_counts(values: object, name: str, *, bring: Callable[[Any], Any] | None
     with current_device(matrix):
         counts: Any = matrix if is_sparse(matrix) else sparse_module(matrix).csr_matrix(matrix)
         check_counts(counts.data, name)
-        if counts.data.size and not counts.data.all():
+        if not all_true(counts.data != 0):
             counts = counts.copy()
             counts.eliminate_zeros()
         return cast("sp.csr_matrix[Any]", counts)
@@ -225,10 +225,10 @@ def check_counts(stored: NDArray[Any], name: str) -> None:
     smallest = float(stored.min()) if stored.size else 0.0
     if smallest < 0:
         raise InputError(f"{name} has negative values (minimum {smallest:g}). Pass raw, unnormalised counts.")
-    fractional = int((stored != np.floor(stored)).sum())
-    if fractional:
+    is_whole = stored == np.floor(stored)
+    if not all_true(is_whole):
         raise InputError(
-            f"{name} has {fractional} value(s) that are not whole numbers. Pass raw, unnormalised counts "
+            f"{name} has {int((~is_whole).sum())} value(s) that are not whole numbers. Pass raw, unnormalised counts "
             "(another layer, perhaps)."
         )
 

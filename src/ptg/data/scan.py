@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ptg.data.gpu_arrays import is_gpu_array
+from ptg.data.gpu_arrays import all_true, array_module, is_gpu_array
 
 _PIECE = 1 << 20
 """Values that a thread looks at together: they stay in its cache."""
@@ -52,9 +52,14 @@ def is_canonical(matrix: Any) -> bool:
     >>> is_canonical(sp.csr_matrix(np.eye(3)))
     True
     """
-    if is_gpu_array(matrix) or matrix.nnz < _FEWEST:
-        return bool(matrix.has_canonical_format)
     starts, indices = matrix.indptr, matrix.indices
+    if is_gpu_array(matrix):
+        ascends = array_module(matrix).ones(len(indices) + 1, dtype=bool)
+        ascends[1:-1] = indices[1:] > indices[:-1]
+        ascends[starts] = True
+        return all_true(starts[1:] >= starts[:-1]) and all_true(ascends)
+    if matrix.nnz < _FEWEST:
+        return bool(matrix.has_canonical_format)
     if bool((starts[1:] < starts[:-1]).any()):
         return False
 

@@ -70,7 +70,7 @@ def nearest(
                     stop = min(first + size, share[1])
                     points = to_device(query[first:stop], resources).astype(dtype, copy=False)
                     found, distances = _search(points, references, k)
-                    finite &= bool(cp.isfinite(distances).all())
+                    finite &= bool(cp.isfinite(distances).view(np.uint8).min())  # `all` would be compiled for seconds
                     downloads.start(found.astype(np.int64), indices[first:stop])
                     downloads.start(distances, squared[first:stop])
                     resources.progress.advance(float(stop - first))
