@@ -77,7 +77,7 @@ AXES_OFFSETS, N_AXES = np.array([0, 25, 25, 34, 36]), np.array([4, 2, 0, 3])
 @pytest.mark.parametrize("layout", ["dense", "csr"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("path", list(PATHS["cpu"]))
-@pytest.mark.parametrize("n_genes", [23, 250])
+@pytest.mark.parametrize("n_genes", [23, pytest.param(250, marks=pytest.mark.smallest)])
 def test_principal_axes_match_definition(
     backend: str, layout: str, dtype: type, path: str, n_genes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -271,6 +271,7 @@ def test_groups_without_cells_or_weight(backend: str) -> None:
     assert np.array_equal(np.isnan(result.cost), [empty, lost])
 
 
+@pytest.mark.smallest
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", BITS)
 def test_the_same_bits_whatever_else_is_asked_for(backend: str, dtype: type) -> None:
