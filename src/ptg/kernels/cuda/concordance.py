@@ -8,6 +8,7 @@ import cupy as cp
 import numpy as np
 
 from ptg.kernels.cuda.devices import in_blocks
+from ptg.kernels.cuda.memory import reports_memory
 from ptg.kernels.cuda.source import kernel
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ _STEPS_AT_ONCE = 1 << 38
 """Pairs of columns of a launch: a fraction of a second, so that Ctrl-C and progress come through."""
 
 
+@reports_memory
 def concordance(
     values: NDArray[Any], left: NDArray[Any], right: NDArray[Any], *, resources: Resources
 ) -> NDArray[np.int64]:

@@ -10,6 +10,7 @@ import numpy as np
 from ptg.kernels.contract.covariance import CONSTANT, ROWS_AT_ONCE, SINGULAR
 from ptg.kernels.cuda.devices import in_blocks
 from ptg.kernels.cuda.matrices import bring
+from ptg.kernels.cuda.memory import reports_memory
 from ptg.kernels.cuda.transfer import to_device
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ptg.kernels.contract.resources import Resources
 
 
+@reports_memory
 def mahalanobis(
     cells: NDArray[Any] | sp.csr_matrix[Any],
     offsets: NDArray[Any],

@@ -16,6 +16,7 @@ from ptg.kernels.contract.projection import Discriminants
 from ptg.kernels.cuda.devices import on_devices
 from ptg.kernels.cuda.download import Downloads
 from ptg.kernels.cuda.matrix_parts import Part
+from ptg.kernels.cuda.memory import within_memory
 from ptg.kernels.cuda.pieces import share_out
 from ptg.kernels.cuda.principal_axes import signed
 from ptg.kernels.cuda.rows import RowReader
@@ -30,6 +31,7 @@ _FOLD = 16_384
 """Cells whose triangular factor is found at once."""
 
 
+@within_memory
 def discriminants(
     matrix: Any, codes: NDArray[Any], axes: NDArray[Any], *, tol: float, resources: Resources
 ) -> Discriminants:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ptg.kernels.cuda.devices import on_devices
 from ptg.kernels.cuda.matrices import bring
+from ptg.kernels.cuda.memory import within_memory
 from ptg.kernels.cuda.pieces import share_out
 from ptg.kernels.cuda.source import kernel
 
@@ -25,6 +26,7 @@ _BYTES_PER_CELL = 48
 """Of a column: values, keys, order and what sorting takes."""
 
 
+@within_memory
 def ks_sums(
     cells: NDArray[Any] | sp.csr_matrix[Any],
     offsets: NDArray[Any],

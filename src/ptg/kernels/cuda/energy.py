@@ -14,6 +14,7 @@ import numpy as np
 from ptg.kernels.cuda.energy_fragments import fits_fragments, fragment_sums
 from ptg.kernels.cuda.energy_tiles import tile_sums
 from ptg.kernels.cuda.matrices import here
+from ptg.kernels.cuda.memory import within_memory
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ptg.kernels.contract.resources import Resources
 
 
+@within_memory
 def pair_sums(
     cells: NDArray[Any] | sp.csr_matrix[Any],
     offsets: NDArray[Any],

@@ -93,7 +93,7 @@ def tile_sums(
         parts: list[tuple[Tile, Any] | None] = []
         for pair in share:
             tile = find_pairs(*pair, keys, len(offsets) - 1)
-            parts.append((tile, _sum_tile(rows, tile, draws)) if len(tile.pairs) else None)
+            parts.append((tile, _sum_tile(rows, tile, draws, resources.memory)) if len(tile.pairs) else None)
             resources.progress.advance(1.0)
         return parts, rows.unit
 
@@ -109,8 +109,11 @@ def tile_sums(
     return sums if weights is not None else sums[0]
 
 
-def _sum_tile(rows: _Rows, tile: Tile, weights: Any) -> Any:
-    """(n_draws or 1, n_segments) sums of one tile, a segment for each of its pairs."""
+def _sum_tile(rows: _Rows, tile: Tile, weights: Any, memory: int) -> Any:
+    """(n_draws or 1, n_segments) sums of one tile, a segment for each of its pairs.
+
+    There are partial sums of as many draws at a time as memory holds.
+    """
     a, b = rows.block(tile.rows.cells), rows.block(tile.columns.cells)
     product = a.values @ b.values.T
     operands = (a.norms, b.norms, a.values, b.values, np.int32(a.values.shape[1]), np.float64(_CLOSENESS))
@@ -121,7 +124,11 @@ def _sum_tile(rows: _Rows, tile: Tile, weights: Any) -> Any:
         (256,),
         (product, np.int64(product.size), np.int64(product.shape[1]), *operands),
     )
-    return _weighted(product, tile, weights)
+    segments, n_stripes = _segments(tile)
+    at_once = max(memory // (8 * len(segments) * n_stripes) // _DRAWS, 1) * _DRAWS
+    return cp.concatenate(
+        [_weighted(product, tile, weights[first : first + at_once]) for first in range(0, len(weights), at_once)]
+    )
 
 
 def _segments(tile: Tile) -> tuple[Any, int]:

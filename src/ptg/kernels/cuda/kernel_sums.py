@@ -14,6 +14,7 @@ import numpy as np
 from ptg.kernels.blocks import Tile, cut_blocks, find_pairs
 from ptg.kernels.cuda.devices import on_devices
 from ptg.kernels.cuda.matrices import bring
+from ptg.kernels.cuda.memory import within_memory
 from ptg.kernels.cuda.source import kernel
 from ptg.kernels.cuda.transfer import to_device
 
@@ -32,7 +33,7 @@ _ROWS, _ROWS_IF_WIDE, _WIDE = 2048, 512, 2048
 """Rows of a block, whatever the memory, as the bits of a sum depend on them; and those of cells with many columns."""
 
 _PARTS = 1 << 26
-"""Partial sums of draws in memory at once, about: half a gigabyte."""
+"""Partial sums of draws in memory at once, at most: half a gigabyte."""
 
 _OPTIONS = {
     "cityblock": ("-DACCUMULATE=1", "-DFINISH=0"),
@@ -42,6 +43,7 @@ _OPTIONS = {
 }
 
 
+@within_memory
 def kernel_sums(
     cells: NDArray[Any] | sp.csr_matrix[Any],
     offsets: NDArray[Any],
@@ -67,7 +69,7 @@ def kernel_sums(
         draws = None if weights is None else to_device(weights, resources)
         parts = []
         for tile in share:
-            parts.append(_sum_tile(rows, tile, function, draws))
+            parts.append(_sum_tile(rows, tile, function, (draws, resources.memory)))
             resources.progress.advance(1.0)
         return [part.get() for part in parts]
 
@@ -110,15 +112,16 @@ class _Rows:
         return block
 
 
-def _sum_tile(rows: _Rows, tile: Tile, function: CellFunction, weights: Any) -> Any:
-    """(n_draws or 1, n_pairs) sums of a tile, on the current device."""
+def _sum_tile(rows: _Rows, tile: Tile, function: CellFunction, draws: tuple[Any, int]) -> Any:
+    """(n_draws or 1, n_pairs) sums of a tile, on the current device; `draws` are weights and the memory for them."""
+    weights, memory = draws
     values = _values(rows.block(tile.rows.cells), rows.block(tile.columns.cells), function)
     n_draws = 1 if weights is None else len(weights)
-    at_once = max(1, _PARTS // (values.shape[0] * len(tile.columns.groups)))
+    at_once = max(1, min(_PARTS, memory // 8) // (values.shape[0] * len(tile.columns.groups)))
     sums = cp.empty((n_draws, len(tile.pairs)))
     for first in range(0, n_draws, at_once):
-        draws = slice(first, min(first + at_once, n_draws))
-        sums[draws] = _weighted_sums(values, tile, None if weights is None else weights[draws])
+        some = slice(first, min(first + at_once, n_draws))
+        sums[some] = _weighted_sums(values, tile, None if weights is None else weights[some])
     return sums
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from ptg.kernels.contract.matrices import Blocks
 from ptg.kernels.cpu import matrices as on_host
+from ptg.kernels.cuda.memory import reports_memory
 from ptg.kernels.cuda.rows import RowReader, is_on_host
 from ptg.kernels.cuda.source import kernel
 from ptg.kernels.cuda.transfer import to_device
@@ -57,6 +58,7 @@ class DeviceCsr:
         return sp.csr_matrix((self.data.get(), self.indices.get(), self.indptr.get()), shape=self.shape)
 
 
+@reports_memory
 def keep(matrix: NDArray[Any] | sp.csr_matrix[Any], *, resources: Resources) -> Any:
     """Bring a matrix to the current device if it fits; see the contract."""
     if is_on_host(matrix) and _bytes_there(matrix) > resources.memory:
@@ -107,6 +109,7 @@ def here(matrix: Any, resources: Resources) -> Any:
     return matrix if is_on_host(matrix) else bring(matrix, resources)
 
 
+@reports_memory
 def take_rows(matrix: Any, rows: NDArray[np.int64], *, resources: Resources) -> Any:
     """Copy some rows; see the contract."""
     if is_on_host(matrix):
@@ -129,6 +132,7 @@ def take_rows(matrix: Any, rows: NDArray[np.int64], *, resources: Resources) -> 
     return DeviceCsr(data, indices, indptr, (len(rows), matrix.shape[1]))
 
 
+@reports_memory
 def read_blocks(matrix: Any, blocks: Blocks, *, resources: Resources) -> Any:
     """Read blocks of a matrix; see the contract.
 

@@ -12,7 +12,7 @@ import numpy as np
 from ptg.kernels.contract.mixture import Assignments, CountHistograms, FitStatus, MixtureFit
 from ptg.kernels.cuda.counts import entries_above, largest_counts, merge_tallies, tally
 from ptg.kernels.cuda.devices import in_blocks, on_devices
-from ptg.kernels.cuda.memory import with_fitting_size
+from ptg.kernels.cuda.memory import reports_memory, with_fitting_size
 from ptg.kernels.cuda.mixture_fit import BYTES_PER_GUIDE, Bins, posterior_thresholds
 from ptg.kernels.cuda.pieces import cut_runs
 
@@ -29,6 +29,7 @@ _BYTES_PER_ENTRY = 64
 _FEWEST_ENTRIES = 1 << 16
 
 
+@reports_memory
 def count_histograms(
     indices: NDArray[Any], counts: NDArray[Any], n_guides: int, *, resources: Resources
 ) -> CountHistograms:
@@ -50,6 +51,7 @@ def count_histograms(
     return CountHistograms((keys & np.uint64(0xFFFFFFFF)).astype(np.int64), numbers, offsets.astype(np.int64))
 
 
+@reports_memory
 def fit_mixture(histograms: CountHistograms, *, max_iter: int, tol: float, resources: Resources) -> MixtureFit:
     """See `MixtureKernels.fit_mixture`."""
     n_guides = len(histograms.offsets) - 1
@@ -84,6 +86,7 @@ def fit_mixture(histograms: CountHistograms, *, max_iter: int, tol: float, resou
     )
 
 
+@reports_memory
 def mixture_thresholds(
     fit: MixtureFit, max_counts: NDArray[Any], *, posterior_threshold: float, resources: Resources
 ) -> NDArray[Any]:
@@ -94,6 +97,7 @@ def mixture_thresholds(
         return posterior_thresholds(parameters, np.asarray(max_counts, dtype=np.int64), log_odds)
 
 
+@reports_memory
 def assign_above(
     indptr: NDArray[Any],
     indices: NDArray[Any],
@@ -112,6 +116,7 @@ def assign_above(
     return Assignments(np.concatenate([[0], np.cumsum(n_above)]), guides)
 
 
+@reports_memory
 def max_guide(
     indptr: NDArray[Any], indices: NDArray[Any], counts: NDArray[Any], *, resources: Resources
 ) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -16,7 +16,7 @@ import numpy as np
 from ptg.kernels.contract.moments import GroupMoments
 from ptg.kernels.cuda.devices import on_devices
 from ptg.kernels.cuda.download import Downloads
-from ptg.kernels.cuda.memory import with_fitting_size
+from ptg.kernels.cuda.memory import reports_memory, with_fitting_size
 from ptg.kernels.cuda.pieces import cut_runs, share_out
 from ptg.kernels.cuda.rows import RowPieces, RowReader
 from ptg.kernels.cuda.source import kernel, type_options
@@ -44,6 +44,7 @@ _BYTES_PER_GROUP = 40
 """Of a column of a group: sum, mean, variance and what arises between them."""
 
 
+@reports_memory
 def group_sums(
     cells: NDArray[Any] | sp.csr_matrix[Any],
     offsets: NDArray[Any],
@@ -72,6 +73,7 @@ def group_sums(
     return result
 
 
+@reports_memory
 def group_moments(
     cells: NDArray[Any] | sp.csr_matrix[Any],
     offsets: NDArray[Any],

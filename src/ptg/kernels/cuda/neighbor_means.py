@@ -10,7 +10,7 @@ import numpy as np
 from ptg.kernels.cuda.devices import on_devices
 from ptg.kernels.cuda.download import Downloads
 from ptg.kernels.cuda.matrices import here, take_rows
-from ptg.kernels.cuda.memory import with_fitting_size
+from ptg.kernels.cuda.memory import reports_memory, with_fitting_size
 from ptg.kernels.cuda.pieces import share_out
 from ptg.kernels.cuda.rows import DeviceRows, RowReader
 from ptg.kernels.cuda.source import kernel, type_options
@@ -29,6 +29,7 @@ _PIECE_BYTES = 512 << 20
 """Bytes of a piece of the result: its cells are worth several threads' copying, and its copies start early."""
 
 
+@reports_memory
 def neighbor_signature(
     matrix: NDArray[Any] | sp.csr_matrix[Any],
     rows: NDArray[np.int64],

@@ -10,7 +10,7 @@ import numpy as np
 from ptg.kernels.cuda.approximate import APPROXIMATE
 from ptg.kernels.cuda.devices import on_devices
 from ptg.kernels.cuda.download import Downloads
-from ptg.kernels.cuda.memory import with_fitting_size
+from ptg.kernels.cuda.memory import reports_memory, with_fitting_size
 from ptg.kernels.cuda.neighbor_means import neighbor_signature
 from ptg.kernels.cuda.pieces import share_out
 from ptg.kernels.cuda.signature_blocks import signature_blocks
@@ -48,6 +48,7 @@ _LARGEST_PIECE = 1 << 20
 """Queries at a time: results of one piece travel while the next is computed."""
 
 
+@reports_memory
 def nearest(
     reference: NDArray[Any], query: NDArray[Any], k: int, *, resources: Resources
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -13,6 +13,7 @@ import cupy as cp
 import numpy as np
 
 from ptg.kernels.cuda.matrices import here
+from ptg.kernels.cuda.memory import reports_memory
 from ptg.kernels.cuda.source import kernel, type_options
 from ptg.kernels.cuda.transfer import to_device
 
@@ -30,6 +31,7 @@ _TILE = 64
 _THREADS = 256
 
 
+@reports_memory
 def members(weights: NDArray[Any], n_chosen: int, *, resources: Resources) -> Any:
     """List the cells that each draw chooses: see the contract."""
     n_draws, n_cells = weights.shape
@@ -50,6 +52,7 @@ def members(weights: NDArray[Any], n_chosen: int, *, resources: Resources) -> An
         return chosen
 
 
+@reports_memory
 def subset_sums(
     cells: NDArray[Any] | sp.csr_matrix[Any],
     offsets: NDArray[Any],
@@ -95,6 +98,7 @@ def _launch(first: Any, second: Any, chosen: Any, unit: float, out: Any) -> None
         kernel("permutation.cu", "large_subset_sums", options)((n_draws,), (_THREADS,), (*arguments, out))
 
 
+@reports_memory
 def cell_sums(
     cells: NDArray[Any] | sp.csr_matrix[Any],
     offsets: NDArray[Any],

@@ -17,6 +17,7 @@ import numpy as np
 from ptg.kernels.cuda.devices import on_devices
 from ptg.kernels.cuda.eigen import leading_eigenvectors, subspace_size
 from ptg.kernels.cuda.matrix_parts import Part, fill_rows
+from ptg.kernels.cuda.memory import reports_memory
 from ptg.kernels.cuda.rows import RowReader
 from ptg.kernels.cuda.source import kernel
 
@@ -38,6 +39,7 @@ _SHARE = 4
 """Of the memory, the part that each of the three may take: less than the above on small devices."""
 
 
+@reports_memory
 def principal_axes(
     control: Any, cells: Any, offsets: NDArray[Any], n_axes: NDArray[Any], *, resources: Resources
 ) -> NDArray[Any]:

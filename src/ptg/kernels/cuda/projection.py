@@ -10,6 +10,7 @@ import numpy as np
 from ptg.kernels.contract.projection import ClassifiedTargets, MixtureRule, ScoredTargets, TargetColumns
 from ptg.kernels.contract.resources import Resources
 from ptg.kernels.cuda.discriminant_axes import discriminants
+from ptg.kernels.cuda.memory import reports_memory
 from ptg.kernels.cuda.principal_axes import principal_axes
 from ptg.kernels.cuda.target_columns import Batch, TargetRun
 from ptg.kernels.cuda.transfer import to_device
@@ -17,6 +18,7 @@ from ptg.kernels.cuda.transfer import to_device
 __all__ = ["classify_targets", "discriminants", "principal_axes", "score_targets"]
 
 
+@reports_memory
 def classify_targets(
     batch: TargetColumns, rule: MixtureRule, *, scale: bool, clip: float, n_sample: int, resources: Resources
 ) -> ClassifiedTargets:
@@ -75,6 +77,7 @@ def classify_targets(
     return result
 
 
+@reports_memory
 def score_targets(
     batch: TargetColumns, *, scale: bool, clip: float, n_sample: int, resources: Resources
 ) -> ScoredTargets:

@@ -11,7 +11,7 @@ import numpy as np
 from ptg.kernels.cuda.devices import on_devices
 from ptg.kernels.cuda.download import Downloads
 from ptg.kernels.cuda.matrices import take_rows
-from ptg.kernels.cuda.memory import with_fitting_size
+from ptg.kernels.cuda.memory import reports_memory, with_fitting_size
 from ptg.kernels.cuda.pieces import cut_runs, share_out
 from ptg.kernels.cuda.rows import DeviceRows, RowPieces, RowReader, is_on_host
 from ptg.kernels.cuda.source import kernel
@@ -31,6 +31,7 @@ _BYTES_PER_CONTROL = 64
 _BYTES_PER_RESULT = 32
 
 
+@reports_memory
 def u_statistics(
     matrix: NDArray[Any] | sp.csr_matrix[Any],
     order: NDArray[np.int64],

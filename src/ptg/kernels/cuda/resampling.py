@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import cupy as cp
 import numpy as np
 
+from ptg.kernels.cuda.memory import reports_memory
 from ptg.kernels.cuda.source import kernel
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ _PAIRS_AT_ONCE = 64
 """Pairs of draws that threads of their own take; with more of them a thread takes several."""
 
 
+@reports_memory
 def bootstraps(sizes: NDArray[Any], keys: NDArray[Any], first_draw: int, n_draws: int, *, resources: Resources) -> Any:
     """Draw from every group as many of its cells as it has: see the contract."""
     offsets = _offsets(sizes)
@@ -45,6 +47,7 @@ def bootstraps(sizes: NDArray[Any], keys: NDArray[Any], first_draw: int, n_draws
         return words.view(np.uint16)[: n_draws * n_cells].reshape(n_draws, n_cells)
 
 
+@reports_memory
 def permutations(
     sizes: NDArray[Any],
     n_chosen: NDArray[Any],
@@ -78,6 +81,7 @@ def permutations(
         return weights
 
 
+@reports_memory
 def accumulate(values: Any, n_before: int, means: Any, squares: Any, *, resources: Resources) -> None:
     """Update means and sums of squared deviations by the values of more draws: see the contract."""
     n_draws, n_pairs = values.shape

@@ -10,6 +10,7 @@ import numpy as np
 from ptg.kernels.contract.matrices import Blocks
 from ptg.kernels.cpu.signature_blocks import signature_blocks as signature_blocks_on_host
 from ptg.kernels.cuda.matrices import BlockTiles, read_blocks
+from ptg.kernels.cuda.memory import reports_memory
 from ptg.kernels.cuda.rows import RowReader, is_on_host
 from ptg.kernels.cuda.source import kernel, type_options
 from ptg.kernels.cuda.transfer import to_device
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _THREADS = 128
 
 
+@reports_memory
 def signature_blocks(
     matrix: Any,
     blocks: Blocks,

@@ -17,6 +17,7 @@ import numpy as np
 
 from ptg.kernels.contract.sinkhorn import Transport
 from ptg.kernels.cuda.devices import on_devices
+from ptg.kernels.cuda.memory import within_memory
 from ptg.kernels.cuda.pieces import share_out
 from ptg.kernels.cuda.sinkhorn_batch import Inputs, Limits, solve_wave
 from ptg.kernels.cuda.sinkhorn_cells import (
@@ -104,6 +105,7 @@ def _request(
     return _Request(np.asarray(offsets, dtype=np.int64), groups, on_host, resources)
 
 
+@within_memory
 def cost_deviations(
     cells: NDArray[Any] | sp.csr_matrix[Any],
     offsets: NDArray[Any],
@@ -128,6 +130,7 @@ def cost_deviations(
         return request.result(found)
 
 
+@within_memory
 def transport_costs(
     cells: NDArray[Any] | sp.csr_matrix[Any],
     offsets: NDArray[Any],
