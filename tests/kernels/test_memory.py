@@ -64,16 +64,31 @@ def test_below_the_smallest_size_the_error_says_what_was_needed(memory: Any) -> 
     assert device.tried == [100, 50, 25, 12, 8]
 
 
-def test_other_errors_are_not_tried_again(memory: Any) -> None:
+@pytest.mark.parametrize("error", [ValueError("wrong"), MemoryError("wrong: of the host")])
+def test_other_errors_are_not_tried_again(memory: Any, error: Exception) -> None:
     tried = []
 
     def fail(size: int) -> None:
         tried.append(size)
-        raise ValueError("wrong")
+        raise error
 
-    with pytest.raises(ValueError, match="wrong"):
+    with pytest.raises(type(error), match="wrong") as caught:
         memory.with_fitting_size(fail, 100, smallest=8, what="rows")
+    assert caught.value is error
     assert tried == [100]
+
+
+def test_sorting_runs_out_of_memory_in_its_own_way(memory: Any) -> None:
+    tried = []
+
+    def sort(size: int) -> int:
+        tried.append(size)
+        if size > 50:
+            raise MemoryError("std::bad_alloc")
+        return size
+
+    assert memory.with_fitting_size(sort, 100, smallest=8, what="rows") == 50
+    assert tried == [100, 50]
 
 
 def test_what_a_failed_call_held_is_free_for_the_next(memory: Any) -> None:

@@ -2,7 +2,7 @@
 
 from ptg.data.checks import check_choice, check_flag, check_integer, check_number, check_options, check_string
 from ptg.data.errors import InputError, entry_point, listed, not_found, warn
-from ptg.data.gpu_arrays import array_module, current_device, gpu_of, is_gpu_array, is_sparse, sparse_module
+from ptg.data.gpu_arrays import all_true, array_module, current_device, gpu_of, is_gpu_array, is_sparse, sparse_module
 from ptg.data.groups import (
     Groups,
     check_label,
@@ -33,6 +33,7 @@ __all__ = [
     "InputError",
     "Matrix",
     "StagedWrites",
+    "all_true",
     "array_module",
     "as_matrix",
     "check_anndata",

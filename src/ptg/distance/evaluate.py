@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ptg.data import InputError, check_flag, check_integer, listed, warn
+from ptg.data import InputError, all_true, check_flag, check_integer, listed, warn
 from ptg.distance.diagnostics import diagnosed
 from ptg.distance.resampling import resampling_keys
 from ptg.execute import to_host
@@ -183,7 +183,7 @@ def _draws_at_once(sample: Sample, memory: int) -> int:
 
 
 def _warn_of_undefined(metric: Metric, sample: Sample, pairs: _Pairs, values: NDArray[np.float64], run: Run) -> None:
-    if not np.isnan(values).any():
+    if all_true(~np.isnan(values)):
         return
     undefined = np.isnan(to_host(values))
     involved = np.union1d(to_host(pairs.left)[undefined], to_host(pairs.right)[undefined])

@@ -40,7 +40,9 @@ def with_fitting_size(function: Callable[[int], Result], size: int, *, smallest:
     while True:
         try:
             return function(size)
-        except cp.cuda.memory.OutOfMemoryError as error:
+        except MemoryError as error:
+            if not _is_of_the_device(error):
+                raise
             if size <= smallest:
                 raise _too_little(f"{size} {what}", error) from error
             size = max(size // 2, smallest)
@@ -79,10 +81,17 @@ def reports_memory(kernel: Callable[Parameters, Result]) -> Callable[Parameters,
     def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         try:
             return kernel(*args, **kwargs)
-        except cp.cuda.memory.OutOfMemoryError as error:
+        except MemoryError as error:
+            if not _is_of_the_device(error):
+                raise
             raise _too_little(f"the arrays of {kernel.__name__}", error) from error
 
     return call
+
+
+def _is_of_the_device(error: MemoryError) -> bool:
+    """Whether CuPy could not allocate, or the library in which it sorts; not the host, nor one of our own errors."""
+    return isinstance(error, cp.cuda.memory.OutOfMemoryError) or "std::bad_alloc" in str(error)
 
 
 def _too_little(wanted: str, error: Exception) -> MemoryError:
