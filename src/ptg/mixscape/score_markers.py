@@ -100,7 +100,7 @@ class MarkerSearch:
         if not found:
             few = f"no guide with at least {FEWEST_CELLS} cells"
             return Markers(np.empty(0, dtype=np.int64), 0, reason or few)
-        pooled = pd.unique(np.concatenate(found)).astype(np.int64)
+        pooled = found[0] if len(found) == 1 else pd.unique(np.concatenate(found)).astype(np.int64)
         return enough(pooled[: self.max_de_genes], self.rule.min_de_genes)
 
     def _sample(self, screen: Screen, whole: Split, target: int) -> NDArray[np.int64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -51,19 +51,14 @@ def take_rows(matrix: Any, rows: NDArray[np.int64], *, resources: Resources) -> 
 
 def read_blocks(matrix: Any, blocks: Blocks, *, resources: Resources) -> Any:
     """Read blocks of a matrix; see the contract."""
-    dense = isinstance(matrix, np.ndarray)
-    values = np.empty(blocks.value_offsets[-1]) if dense else np.zeros(blocks.value_offsets[-1])
-    csr = None if dense else (matrix.indptr, matrix.indices, matrix.data)
-
-    def read(part: BlockPart) -> None:
-        if csr is None:
-            _read_dense(matrix, part.rows, part.columns, part.of(values))
-        else:
-            place = np.full(matrix.shape[1], -1, dtype=np.int32)
-            place[part.columns] = np.arange(len(part.columns))
-            _read_sparse(csr, part.rows, place, part.of(values))
-
-    each_part(read, blocks, resources)
+    layout = (blocks.rows, blocks.row_offsets, blocks.columns, blocks.column_offsets, blocks.value_offsets)
+    if isinstance(matrix, np.ndarray):
+        values = np.empty(blocks.value_offsets[-1])
+        _each_run(lambda parts: _read_dense(matrix, parts, layout, values), _cut(blocks), resources)
+    else:
+        values = np.zeros(blocks.value_offsets[-1])
+        csr = (matrix.indptr, matrix.indices, matrix.data, matrix.shape[1])
+        _each_run(lambda parts: _read_sparse(csr, parts, layout, values), _cut(blocks), resources)
     return values
 
 
@@ -95,30 +90,33 @@ class BlockPart(NamedTuple):
 
 
 def each_part(function: Callable[[BlockPart], None], blocks: Blocks, resources: Resources) -> None:
-    """Call a function on every part of some blocks: several parts in a task, which costs as much as a small part."""
-    parts = list(_block_parts(blocks))
+    """Call a function on every part of some blocks."""
+    begins, row_offsets, column_offsets = blocks.value_offsets, blocks.row_offsets, blocks.column_offsets
+
+    def call(parts: NDArray[np.int64]) -> None:
+        for block, first, stop in parts.tolist():
+            rows = blocks.rows[row_offsets[block] : row_offsets[block + 1]]
+            columns = blocks.columns[column_offsets[block] : column_offsets[block + 1]]
+            function(BlockPart(rows[first:stop], columns, (len(columns), len(rows)), begins[block], first))
+
+    _each_run(call, _cut(blocks), resources)
+
+
+def _each_run(function: Callable[[NDArray[np.int64]], None], parts: NDArray[np.int64], resources: Resources) -> None:
+    """Call a function on some parts at a time: a task costs as much as a small part."""
     n_together = max(len(parts) // (_TASKS_PER_THREAD * resources.n_threads), 1)
-
-    def call(first: int) -> None:
-        for part in parts[first : first + n_together]:
-            function(part)
-
-    starts = range(0, len(parts), n_together)
-    run_tasks(call, starts, resources, work=[float(len(parts[first : first + n_together])) for first in starts])
+    runs = [parts[first : first + n_together] for first in range(0, len(parts), n_together)]
+    run_tasks(function, runs, resources, work=[float(len(run)) for run in runs])
 
 
-def _block_parts(blocks: Blocks) -> Iterator[BlockPart]:
-    """Cut the blocks into parts of a similar size."""
-    begins = blocks.value_offsets.tolist()
-    row_offsets, column_offsets = blocks.row_offsets.tolist(), blocks.column_offsets.tolist()
-    for block in range(len(row_offsets) - 1):
-        rows = blocks.rows[row_offsets[block] : row_offsets[block + 1]]
-        columns = blocks.columns[column_offsets[block] : column_offsets[block + 1]]
-        if len(columns):
-            step = max(_TASK_VALUES // len(columns), 16)
-            for first in range(0, len(rows), step):
-                shape = (len(columns), len(rows))
-                yield BlockPart(rows[first : first + step], columns, shape, begins[block], first)
+def _cut(blocks: Blocks) -> NDArray[np.int64]:
+    """Cut the blocks into parts of a similar size, (n_parts, 3): block, its first row and the one after its last."""
+    n_rows, n_columns = np.diff(blocks.row_offsets), np.diff(blocks.column_offsets)
+    step = np.maximum(_TASK_VALUES // np.maximum(n_columns, 1), 16)
+    n_parts = np.where(n_columns > 0, -(-n_rows // step), 0)
+    block = np.repeat(np.arange(len(n_parts)), n_parts)
+    first = (np.arange(len(block)) - (np.cumsum(n_parts) - n_parts)[block]) * step[block]
+    return np.stack([block, first, np.minimum(first + step[block], n_rows[block])], axis=1)
 
 
 @jit
@@ -140,20 +138,39 @@ def _copy_sparse(source, rows, indptr, out):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _read_dense(matrix, rows, columns, out):  # type: ignore[no-untyped-def]
-    # Few rows at a time: the lines that they write to stay in the cache.
-    for first in range(0, rows.size, 16):
-        last = min(first + 16, rows.size)
-        for j in range(columns.size):
-            for i in range(first, last):
-                out[j, i] = matrix[rows[i], columns[j]]
+def _read_dense(matrix, parts, layout, values):  # type: ignore[no-untyped-def]
+    for p in range(len(parts)):
+        rows, columns, out = _part(parts[p], layout, values)
+        # Few rows at a time: the lines that they write to stay in the cache.
+        for first in range(0, rows.size, 16):
+            last = min(first + 16, rows.size)
+            for j in range(columns.size):
+                for i in range(first, last):
+                    out[j, i] = matrix[rows[i], columns[j]]
 
 
 @jit
-def _read_sparse(csr, rows, place, out):  # type: ignore[no-untyped-def]
-    indptr, indices, data = csr
-    for i in range(rows.size):
-        for entry in range(indptr[rows[i]], indptr[rows[i] + 1]):
-            j = place[indices[entry]]
-            if j >= 0:
-                out[j, i] = data[entry]
+def _read_sparse(csr, parts, layout, values):  # type: ignore[no-untyped-def]
+    indptr, indices, data, n_columns = csr
+    place = np.full(n_columns, -1, dtype=np.int32)
+    for p in range(len(parts)):
+        rows, columns, out = _part(parts[p], layout, values)
+        for j in range(columns.size):
+            place[columns[j]] = j
+        for i in range(rows.size):
+            for entry in range(indptr[rows[i]], indptr[rows[i] + 1]):
+                j = place[indices[entry]]
+                if j >= 0:
+                    out[j, i] = data[entry]
+        place[columns] = -1
+
+
+@jit
+def _part(part, layout, values):  # type: ignore[no-untyped-def]
+    rows, row_offsets, columns, column_offsets, value_offsets = layout
+    block, first, stop = part[0], part[1], part[2]
+    n_rows = row_offsets[block + 1] - row_offsets[block]
+    its_columns = columns[column_offsets[block] : column_offsets[block + 1]]
+    out = values[value_offsets[block] : value_offsets[block + 1]].reshape((its_columns.size, n_rows))
+    begin = row_offsets[block]
+    return rows[begin + first : begin + stop], its_columns, out[:, first:stop]
