@@ -1,13 +1,14 @@
 """Fit the Poisson-Normal mixture of one guide: EM from fixed starts, then Newton to stationarity.
 
 Parameters are ``u = (log rate, mean, log std, logit of the Normal's weight)``. The data of a guide are a tuple:
-distinct values ``y = log2(count)``, ``log Gamma(y + 1)``, multiplicities, number of cells, sum of y over the cells.
+distinct values ``y = log2(count)``, ``log Gamma(y + 1)``, multiplicities, number of cells, sum of y over the cells,
+and scratch.
 All that EM, gradient and Hessian need of them are moments of ``z = (y - mean) / std``: with ``r = P(Normal | y)``,
 those of order 0 to 2 under the weights ``multiplicity * r`` (EM and gradient) and of order 0 to 4 under
 ``multiplicity * r * (1 - r)`` (Hessian).
 
-The functions are in one file because numba does not notice when a compiled function of another file has changed, and
-written with loops because array expressions take numba seconds to compile.
+The functions are in one file (but for `exponentials`, which is shared) because numba does not notice when a compiled
+function of another file has changed, and written with loops because array expressions take numba seconds to compile.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from math import exp, lgamma, log, log1p
 
 import numpy as np
 
+from ptg.kernels.cpu.exponential import exponentials
 from ptg.kernels.cpu.threads import jit
 
 # The open box of the estimate, in u: outside, the joint is unbounded or has spikes on single counts.
@@ -33,42 +35,69 @@ MAX_POINTS = 16
 
 
 @jit
+def add_log1p(x, out):  # type: ignore[no-untyped-def]
+    """Add log(1 + x) of values from 0 to 1, as 2 artanh(x / (2 + x)): the series of s = 1/3 needs 16 terms."""
+    for i in range(x.size):
+        s = x[i] / (2.0 + x[i])
+        q = s * s
+        series = q * (1.0 / 33.0) + 1.0 / 31.0
+        series = series * q + 1.0 / 29.0
+        series = series * q + 1.0 / 27.0
+        series = series * q + 1.0 / 25.0
+        series = series * q + 1.0 / 23.0
+        series = series * q + 1.0 / 21.0
+        series = series * q + 1.0 / 19.0
+        series = series * q + 1.0 / 17.0
+        series = series * q + 1.0 / 15.0
+        series = series * q + 1.0 / 13.0
+        series = series * q + 1.0 / 11.0
+        series = series * q + 1.0 / 9.0
+        series = series * q + 1.0 / 7.0
+        series = series * q + 1.0 / 5.0
+        series = series * q + 1.0 / 3.0
+        out[i] += 2.0 * s * (series * q + 1.0)
+
+
+@jit
 def mixture_moments(data, u, moments):  # type: ignore[no-untyped-def]
     """Fill `moments` (8,) as described above, in that order, and return the loss (minus the log joint)."""
-    y, log_gamma, multiplicity, _, _ = data
+    y, log_gamma, multiplicity, _, _, (rows, bits, powers) = data
+    z, gap, small, higher = rows[0], rows[1], rows[2], rows[3]
     log_rate, mean, log_std, logit = u[0], u[1], u[2], u[3]
     inverse_std = exp(-log_std)
     log_normal = -log1p(exp(-logit))
     log_poisson = log_normal - logit
     normal_constant = log_normal - HALF_LOG_2PI - log_std
     poisson_constant = log_poisson - exp(log_rate)
+    # Loops that vector instructions serve, and one of sums, which they do not.
+    for i in range(y.size):
+        z[i] = (y[i] - mean) * inverse_std
+        poisson = poisson_constant + y[i] * log_rate - log_gamma[i]
+        normal = normal_constant - 0.5 * z[i] * z[i]
+        gap[i] = normal - poisson
+        higher[i] = max(normal, poisson)
+        small[i] = -abs(gap[i])
+    exponentials(small, bits, powers)
+    add_log1p(small, higher)
     r0 = r1 = r2 = v0 = v1 = v2 = v3 = v4 = likelihood = 0.0
     for i in range(y.size):
-        z = (y[i] - mean) * inverse_std
-        poisson = poisson_constant + y[i] * log_rate - log_gamma[i]
-        normal = normal_constant - 0.5 * z * z
-        small = exp(-abs(normal - poisson))
-        share = 1.0 / (1.0 + small)
-        if normal > poisson:
-            r = share
-            likelihood += multiplicity[i] * (normal + log1p(small))
-        else:
-            r = small * share
-            likelihood += multiplicity[i] * (poisson + log1p(small))
-        weight = multiplicity[i] * r
+        likelihood += multiplicity[i] * higher[i]
+        share = 1.0 / (1.0 + small[i])
+        of_lower = small[i] * share
+        weight = multiplicity[i] * (share if gap[i] > 0.0 else of_lower)
         r0 += weight
-        weight *= z
+        weight *= z[i]
         r1 += weight
-        r2 += weight * z
-        weight = multiplicity[i] * small * share * share
+        r2 += weight * z[i]
+        weight = multiplicity[i] * of_lower * share
         v0 += weight
-        weight *= z
+        weight *= z[i]
         v1 += weight
-        weight *= z
+        weight *= z[i]
         v2 += weight
-        weight *= z
+        weight *= z[i]
         v3 += weight
-        v4 += weight * z
+        v4 += weight * z[i]
     moments[0], moments[1], moments[2] = r0, r1, r2
     moments[3], moments[4], moments[5], moments[6], moments[7] = v0, v1, v2, v3, v4
     prior = -0.1 * log_poisson - 0.9 * log_normal - 0.125 * (mean - 3.0) ** 2
@@ -116,7 +145,7 @@ def em_step(data, u, moments, new):  # type: ignore[no-untyped-def]
     new
         (4,) filled with the next parameters, in the closed box.
     """
-    _, _, _, n, total = data
+    _, _, _, n, total, _ = data
     mean, std = u[1], exp(u[2])
     n_normal = min(moments[0], n)
     sum_normal = mean * moments[0] + std * moments[1]
@@ -142,7 +171,7 @@ def em_step(data, u, moments, new):  # type: ignore[no-untyped-def]
 @jit
 def derivatives(data, u, moments, gradient, hessian):  # type: ignore[no-untyped-def]
     """Fill gradient (4,) and Hessian (4, 4) of the loss at u from the moments there."""
-    _, _, _, n, total = data
+    _, _, _, n, total, _ = data
     rate, mean, std = exp(u[0]), u[1], exp(u[2])
     weight = 1.0 / (1.0 + exp(-u[3]))
     r0, r1, r2, v0, v1, v2, v3, v4 = moments
@@ -289,7 +318,7 @@ def window_edges(y):  # type: ignore[no-untyped-def]
 @jit
 def window_start(data, window, u):  # type: ignore[no-untyped-def]
     """Set u to where EM goes when the values of one window, (first, stop), belong to the Normal and the rest do not."""
-    y, _, multiplicity, _, _ = data
+    y, _, multiplicity, _, _, _ = data
     moments, origin = np.zeros(8), np.zeros(4)
     for i in range(window[0], window[1]):
         moments[0] += multiplicity[i]
@@ -380,21 +409,29 @@ def fit_guide(data, max_iter, tol, best):  # type: ignore[no-untyped-def]
 
 
 @jit
+def guide_data(values, multiplicities):  # type: ignore[no-untyped-def]
+    """Return the data of a guide, as described above, from its distinct counts and their multiplicities."""
+    y, log_gamma, multiplicity = np.empty(values.size), np.empty(values.size), np.empty(values.size)
+    n = total = 0.0
+    for i in range(values.size):
+        y[i] = np.log2(float(values[i]))
+        log_gamma[i] = lgamma(y[i] + 1.0)
+        multiplicity[i] = multiplicities[i]
+        n += multiplicity[i]
+        total += multiplicity[i] * y[i]
+    bits = np.empty(values.size, dtype=np.int64)
+    return y, log_gamma, multiplicity, n, total, (np.empty((4, values.size)), bits, bits.view(np.float64))
+
+
+@jit
 def fit_guides(histograms, guides, max_iter, tol, out):  # type: ignore[no-untyped-def]
     """Fit guides `guides[0]` to `guides[1] - 1`, filling their part of (u, loss, iterations, end)."""
     values, multiplicities, offsets = histograms
     parameters, losses, iterations, ends = out
     for guide in range(guides[0], guides[1]):
-        first, stop = offsets[guide], offsets[guide + 1]
-        y, log_gamma, multiplicity = np.empty(stop - first), np.empty(stop - first), np.empty(stop - first)
-        n = total = 0.0
-        for i in range(stop - first):
-            y[i] = np.log2(float(values[first + i]))
-            log_gamma[i] = lgamma(y[i] + 1.0)
-            multiplicity[i] = multiplicities[first + i]
-            n += multiplicity[i]
-            total += multiplicity[i] * y[i]
+        part = slice(offsets[guide], offsets[guide + 1])
+        data = guide_data(values[part], multiplicities[part])
+        n, total = data[3], data[4]
         if n < 2.0 or total == 0.0:
             continue
-        data = (y, log_gamma, multiplicity, n, total)
         losses[guide], iterations[guide], ends[guide] = fit_guide(data, max_iter, tol, parameters[guide])
