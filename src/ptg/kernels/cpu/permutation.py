@@ -164,12 +164,15 @@ class _Pool:
 
 @jit
 def _fill_members(weights, out):  # type: ignore[no-untyped-def]
+    n_chosen = out.shape[1]
+    found = np.empty(n_chosen + 1, dtype=out.dtype)
     for draw in range(weights.shape[0]):
+        # Without a branch, which nobody could predict: what is not chosen is overwritten.
         position = 0
         for cell in range(weights.shape[1]):
-            if weights[draw, cell] and position < out.shape[1]:
-                out[draw, position] = cell
-                position += 1
+            found[position] = cell
+            position = min(position + (weights[draw, cell] != 0), n_chosen)
+        out[draw] = found[:n_chosen]
 
 
 @jit
