@@ -22,8 +22,8 @@ _BYTES_PER_ENTRY = 32
 """Temporaries of a histogram per entry: guide-major copy, multiplicities and their trimmed copies."""
 _ENTRIES_PER_THREAD = 1 << 22
 """Below this, merging two blocks costs as much as a second thread gains."""
-_BINS_PER_TASK = 2048
-"""About 5 ms of fitting."""
+_BINS_PER_TASK = 1024
+"""About 1 ms of fitting."""
 _ENTRIES_PER_TASK = 1 << 18
 
 _STATUS = {
