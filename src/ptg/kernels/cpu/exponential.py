@@ -43,7 +43,8 @@ def _exponentials32(x, bits, powers):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def _exponentials64(x, bits, powers):  # type: ignore[no-untyped-def]
+def exponentials64(x, bits, powers):  # type: ignore[no-untyped-def]
+    """Do what `exponentials` does, for float64 only: half as much is compiled."""
     lowest, shift = -708.0, 6755399441055744.0
     for j in range(x.size):
         powers[j] = max(x[j], lowest) * 1.4426950408889634 + shift
@@ -77,4 +78,4 @@ def exponentials(x, bits, powers):  # type: ignore[no-untyped-def]
     if x.itemsize == 4:
         _exponentials32(x, bits, powers)
     else:
-        _exponentials64(x, bits, powers)
+        exponentials64(x, bits, powers)

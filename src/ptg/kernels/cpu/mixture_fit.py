@@ -7,7 +7,7 @@ All that EM, gradient and Hessian need of them are moments of ``z = (y - mean) /
 those of order 0 to 2 under the weights ``multiplicity * r`` (EM and gradient) and of order 0 to 4 under
 ``multiplicity * r * (1 - r)`` (Hessian).
 
-The functions are in one file (but for `exponentials`, which is shared) because numba does not notice when a compiled
+The functions are in one file (but for `exponentials64`, which is shared) because numba does not notice when a compiled
 function of another file has changed, and written with loops because array expressions take numba seconds to compile.
 """
 
@@ -17,7 +17,7 @@ from math import exp, lgamma, log, log1p
 
 import numpy as np
 
-from ptg.kernels.cpu.exponential import exponentials
+from ptg.kernels.cpu.exponential import exponentials64
 from ptg.kernels.cpu.threads import jit
 
 # The open box of the estimate, in u: outside, the joint is unbounded or has spikes on single counts.
@@ -77,7 +77,7 @@ def mixture_moments(data, u, moments):  # type: ignore[no-untyped-def]
         gap[i] = normal - poisson
         higher[i] = max(normal, poisson)
         small[i] = -abs(gap[i])
-    exponentials(small, bits, powers)
+    exponentials64(small, bits, powers)
     add_log1p(small, higher)
     r0 = r1 = r2 = v0 = v1 = v2 = v3 = v4 = likelihood = 0.0
     for i in range(y.size):
