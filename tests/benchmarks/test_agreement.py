@@ -25,7 +25,7 @@ def test_edistances_agree_within_tolerance_only():
 
 
 def test_the_scale_is_the_mean_distance_between_cells():
-    data = ad.AnnData(obsm={"X_pca": np.array([[0.0, 0.0], [3.0, 4.0]] * 50)})
+    data = ad.AnnData(np.zeros((100, 1)), obsm={"X_pca": np.array([[0.0, 0.0], [3.0, 4.0]] * 50)})
     assert 2.0 < calls.mean_cell_distance(data)[0] < 3.0
 
 

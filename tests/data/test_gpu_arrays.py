@@ -66,7 +66,7 @@ def fake(monkeypatch: pytest.MonkeyPatch):
     module = ModuleType("cupy")
     module.ndarray = FakeArray
     module.asarray = lambda values: np.array(values).view(FakeArray)
-    module.ascontiguousarray = lambda values: np.array(values, order="C", copy=None).view(FakeArray)
+    module.ascontiguousarray = lambda values: np.asarray(values, order="C").view(FakeArray)
     module.cuda = SimpleNamespace(runtime=SimpleNamespace(getDevice=lambda: Device.current[-1]))
     monkeypatch.setitem(sys.modules, "cupy", module)
     return module.asarray

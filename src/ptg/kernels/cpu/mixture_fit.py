@@ -411,7 +411,9 @@ def fit_guide(data, max_iter, tol, best):  # type: ignore[no-untyped-def]
 @jit
 def guide_data(values, multiplicities):  # type: ignore[no-untyped-def]
     """Return the data of a guide, as described above, from its distinct counts and their multiplicities."""
-    y, log_gamma, multiplicity = np.empty(values.size), np.empty(values.size), np.empty(values.size)
+    # One block: compiled loops look how far apart their arrays are, and must find the same for the same guide.
+    block = np.empty((8, values.size))
+    y, log_gamma, multiplicity, powers = block[0], block[1], block[2], block[3]
     n = total = 0.0
     for i in range(values.size):
         y[i] = np.log2(float(values[i]))
@@ -419,8 +421,7 @@ def guide_data(values, multiplicities):  # type: ignore[no-untyped-def]
         multiplicity[i] = multiplicities[i]
         n += multiplicity[i]
         total += multiplicity[i] * y[i]
-    bits = np.empty(values.size, dtype=np.int64)
-    return y, log_gamma, multiplicity, n, total, (np.empty((4, values.size)), bits, bits.view(np.float64))
+    return y, log_gamma, multiplicity, n, total, (block[4:], powers.view(np.int64), powers)
 
 
 @jit
