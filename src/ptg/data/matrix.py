@@ -214,7 +214,7 @@ def read_counts(values: object, name: str, *, bring: Callable[[Any], Any] | None
     with current_device(matrix):
         counts: Any = matrix if is_sparse(matrix) else sparse_module(matrix).csr_matrix(matrix)
         check_counts(counts.data, name)
-        if not all_true(counts.data != 0):
+        if counts.data.size and counts.data.min() == 0:  # none is below
             counts = counts.copy()
             counts.eliminate_zeros()
         return cast("sp.csr_matrix[Any]", counts)

@@ -108,11 +108,6 @@ def sum_tiles(
     return sums[0, position] if weights is None else sums[:, position]
 
 
-def cell_blocks(n_cells: int) -> list[slice]:
-    """Cut the cells into blocks."""
-    return [slice(start, min(start + _BLOCK, n_cells)) for start in range(0, n_cells, _BLOCK)]
-
-
 def _plain_sums(values: NDArray[Any], tile: _Tile) -> NDArray[np.float64]:
     """Sum the wanted pairs of a tile: (1, n_wanted)."""
     sums = np.empty(tile.wanted.shape)
