@@ -44,6 +44,7 @@ CASES = {
     "all zero": Case(np.zeros((12, 3)), [[0, 1, 2], [3]], list(range(4, 12))),
     "all negative": Case(-np.abs(mixed(30, 6)) - 0.1, [list(range(9))], list(range(9, 30))),
     "skewed": Case(mixed(40, 7) ** 15, [[*range(20)]], [*range(20, 40)]),
+    "many controls": Case(mixed(4_700, 4), [[*range(100)]], [*range(100, 4_700)]),
     "many ties": Case(np.random.default_rng(3).integers(-2, 3, (400, 5)) * 1.0, [[*range(150)]], [*range(150, 400)]),
 }
 

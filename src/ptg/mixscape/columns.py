@@ -76,19 +76,23 @@ def batches(
 def _read(source: SignatureSource, split: Split, targets: list[int], markers: dict[int, NDArray[np.int64]]) -> Batch:
     """Read all targets and, last, the controls, which have the markers of all of them."""
     own = [markers[target] for target in targets]
-    genes = np.unique(np.concatenate(own))
+    is_marker = np.zeros(source.shape[1], dtype=bool)
+    is_marker[np.concatenate(own)] = True
+    genes = np.flatnonzero(is_marker)
+    is_control = np.zeros(source.shape[0], dtype=bool)
+    is_control[split.control_cells] = True
     cells = [split.cells[target] for target in targets]
     wanted = blocks_of([*cells, split.control_cells], [*own, genes])
     values, offsets = source.read(wanted), wanted.value_offsets
     of_targets = wanted.rows[: wanted.row_offsets[-2]]
     columns = TargetColumns(
         control=values[offsets[-2] :].reshape(len(genes), len(split.control_cells)),
-        columns=np.searchsorted(genes, wanted.columns[: wanted.column_offsets[-2]]),
+        columns=(np.cumsum(is_marker) - 1)[wanted.columns[: wanted.column_offsets[-2]]],
         marker_offsets=wanted.column_offsets[:-1],
         values=values[: offsets[-2]],
         value_offsets=offsets[:-1],
         cell_offsets=wanted.row_offsets[:-1],
-        controls_before=np.searchsorted(split.control_cells, of_targets),
+        controls_before=np.cumsum(is_control)[of_targets],
     )
     return Batch(targets, of_targets, columns)
 

@@ -75,7 +75,8 @@ def _scores(split: Split, batch: Batch, result: ClassifiedTargets | ScoredTarget
     own = np.repeat(n_sampled > 0, np.diff(batch.columns.cell_offsets))
     cells = np.concatenate([batch.cells[own], split.control_cells[result.control_sample[sampled]]])
     values = np.concatenate([result.scores[own], result.control_scores[sampled]])
-    target = np.concatenate([np.repeat(np.arange(len(n_own)), n_own), np.nonzero(sampled)[0]])
+    each = np.arange(len(n_own))
+    target = np.concatenate([np.repeat(each, n_own), np.repeat(each, n_sampled)])
     # Two ascending runs, which a stable sort merges.
     order = np.argsort(target * len(split.codes) + cells, kind="stable")
     offsets = np.concatenate([[0], np.cumsum(n_own + n_sampled)])

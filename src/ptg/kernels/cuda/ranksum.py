@@ -25,8 +25,14 @@ if TYPE_CHECKING:
 
 _THREADS = 256
 _FEWEST_ENTRIES = 1 << 20
-_BYTES_PER_CONTROL = 64
-"""Temporaries per nonzero value of a control: the value, its gene, two sorts with their permutations."""
+_NODE = 8
+"""Values of a node of a search tree, as in `ranksum.cu`."""
+
+_GENE = np.dtype([("first_node", np.int64), ("n", np.int32), ("below_zero", np.int32)])
+"""What `ranksum.cu` knows of a gene's controls."""
+
+_BYTES_PER_CONTROL = 72
+"""Temporaries per nonzero value of a control: the value, its gene, two sorts with their permutations, a search tree."""
 
 _BYTES_PER_RESULT = 32
 
@@ -175,7 +181,7 @@ class _RankSums:
 
     def _place(self, block: _Block, k: int) -> Any:
         """(n_groups, n_genes) uint64: twice what this device's cells have beyond the place of a zero."""
-        values = _sorted_by_gene(*(to_device(x, self._resources) for x in (block.values, block.genes)))
+        genes, trees = self._trees(block)
         order, group_of = cp.asarray(self._cells.order), cp.asarray(self._cells.group_of)
         twice = cp.zeros((len(self._cells.offsets) - 1, block.stop - block.first), dtype=np.uint64)
         arguments = (
@@ -184,9 +190,8 @@ class _RankSums:
             np.int64(len(self._cells.control)),
             np.int32(block.first),
             np.int32(block.stop),
-            cp.asarray(block.starts),
-            values,
-            cp.asarray(block.below_zero),
+            genes,
+            trees,
             twice,
         )
         for first, stop, rows in self._pieces[k]:
@@ -194,10 +199,32 @@ class _RankSums:
             self._resources.progress.advance(float(self._pieces[k].n_entries(first, stop)))
         return twice
 
+    def _trees(self, block: _Block) -> tuple[Any, Any]:
+        """Return what `ranksum.cu` calls genes and trees."""
+        n_values = np.diff(block.starts)
+        sizes = _tree_sizes(n_values)
+        genes = np.empty(len(sizes), dtype=_GENE)
+        genes["first_node"], genes["n"], genes["below_zero"] = np.cumsum(sizes) - sizes, n_values, block.below_zero
+        there = cp.asarray(genes.view(np.uint8))
+        ranked = _sorted_by_gene(*(to_device(x, self._resources) for x in (block.values, block.genes)))
+        trees = cp.empty((int(sizes.sum()), _NODE), dtype=ranked.dtype)
+        build = kernel("ranksum.cu", "build_trees", self._reader.options)
+        build((len(sizes),), (_THREADS,), (cp.asarray(block.starts), ranked, there, trees))
+        return there, trees
+
     def _launch(self, name: str, rows: DeviceRows, cells: Any, arguments: tuple[Any, ...]) -> None:
         """Run a kernel with a warp for each cell."""
         n_blocks = -(-len(cells) // (_THREADS // 32))
         kernel("ranksum.cu", name, rows.options)((n_blocks,), (_THREADS,), (*rows.arguments, cells, *arguments))
+
+
+def _tree_sizes(n_values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Count the nodes of search trees with so many values."""
+    n_nodes = sizes = -(-n_values // _NODE)
+    while np.any(n_nodes > 1):
+        n_nodes = np.where(n_nodes > 1, -(-n_nodes // _NODE), 0)
+        sizes = sizes + n_nodes
+    return sizes
 
 
 def _sorted_by_gene(values: Any, genes: Any) -> Any:

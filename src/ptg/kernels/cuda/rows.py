@@ -61,6 +61,13 @@ class RowReader:
             self.starts = cp.asnumpy(matrix.indptr).astype(np.int64)
 
     @property
+    def options(self) -> tuple[str, ...]:
+        """Compiler options of kernels that read these rows."""
+        if self.is_dense:
+            return ("-DDENSE", *type_options(Value=self.dtype))
+        return type_options(Value=self.dtype, Index=self._matrix.indices.dtype)
+
+    @property
     def entries_per_row(self) -> float:
         """Mean number of entries of a row."""
         return int(self.starts[-1]) / max(int(self.n_rows), 1)
@@ -70,12 +77,12 @@ class RowReader:
         bounds = (np.int64(first), np.int64(last), np.int32(self.n_columns))
         if self.is_dense:
             values = to_device(self._matrix[first:last], self._resources)
-            return DeviceRows(("-DDENSE", *type_options(Value=self.dtype)), (_NO_ARRAY, _NO_ARRAY, values, *bounds))
+            return DeviceRows(self.options, (_NO_ARRAY, _NO_ARRAY, values, *bounds))
         entries = slice(int(self.starts[first]), int(self.starts[last]))
         indices = to_device(self._matrix.indices[entries], self._resources)
         values = to_device(self._matrix.data[entries], self._resources)
         starts = cp.asarray(self.starts[first : last + 1])
-        return DeviceRows(type_options(Value=self.dtype, Index=indices.dtype), (starts, indices, values, *bounds))
+        return DeviceRows(self.options, (starts, indices, values, *bounds))
 
 
 class RowPieces:
