@@ -75,6 +75,17 @@ def test_cells_without_enough_neighbours_are_an_error(with_cuvs: None) -> None:
         search(np.zeros((3, 2)), np.zeros((3, 2)), 2)
 
 
+def test_what_cuvs_refuses_is_an_error(with_cuvs: None) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise ValueError("n_lists is larger than the number of rows")
+
+    search = find_search(parameters("ivfflat", {"n_lists": 9}), run_with(ivfflat=refuse))
+    with pytest.raises(
+        InputError, match=r"does not take 3 controls with knn_kwargs=\{'n_lists': 9\} \(n_lists is larger"
+    ):
+        search(np.zeros((3, 2)), np.zeros((3, 2)), 2)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
@@ -88,9 +99,18 @@ def test_options_are_checked(name: str, options: dict[str, int], message: str) -
         parameters(name, options)
 
 
-def fake_cuvs(index: tuple[str, ...], search: tuple[str, ...], calls: list[Any]) -> ModuleType:
-    """A module with cuVS's interface that searches exactly and leaves out the last neighbour of the first query."""
-    module = ModuleType("fake")
+class CuvsError(Exception):
+    """Stands in for cuVS's own exception."""
+
+
+def fake_cuvs(
+    monkeypatch: pytest.MonkeyPatch, name: str, index: tuple[str, ...], search: tuple[str, ...], refusal: str = ""
+) -> list[Any]:
+    """Install a package with cuVS's interface; return the parameters that it will have been given.
+
+    It searches exactly and leaves out the last neighbour of the first query, or refuses.
+    """
+    calls: list[Any] = []
 
     def parameters_of(names: tuple[str, ...]) -> type:
         def initialise(self: Any, **given: Any) -> None:
@@ -99,16 +119,35 @@ def fake_cuvs(index: tuple[str, ...], search: tuple[str, ...], calls: list[Any])
 
         return type("Parameters", (), {"__init__": initialise, **dict.fromkeys(names)})
 
-    def find(_: Any, points: Any, queries: Any, k: int) -> tuple[Any, Any]:
+    def build(_: Any, points: Any, *, resources: Any) -> Any:
+        if refusal:
+            raise CuvsError(refusal)
+        return points
+
+    def find(_: Any, points: Any, queries: Any, k: int, *, resources: Any) -> tuple[Any, Any]:
         assert points.dtype == queries.dtype == np.float32
         squared = ((queries[:, None] - points[None]) ** 2).sum(axis=2)
         order = squared.argsort(axis=1)[:, :k]
         order[0, -1] = 2**32 - 1
         return None, order
 
-    module.IndexParams, module.SearchParams = parameters_of(index), parameters_of(search)  # type: ignore[attr-defined]
-    module.build, module.search = lambda _, points: points, find  # type: ignore[attr-defined]
-    return module
+    contents: dict[str, dict[str, Any]] = {
+        "cuvs": {},
+        "cuvs.common": {"Resources": lambda stream: stream},
+        "cuvs.common.exceptions": {"CuvsException": CuvsError},
+        "cuvs.neighbors": {},
+        f"cuvs.neighbors.{ALGORITHMS[name]}": {
+            "IndexParams": parameters_of(index),
+            "SearchParams": parameters_of(search),
+            "build": build,
+            "search": find,
+        },
+    }
+    for path, names in contents.items():
+        module = ModuleType(path)
+        vars(module).update(names)
+        monkeypatch.setitem(sys.modules, path, module)
+    return calls
 
 
 @pytest.mark.parametrize("device", BACKENDS[1:])
@@ -117,7 +156,7 @@ def fake_cuvs(index: tuple[str, ...], search: tuple[str, ...], calls: list[Any])
     [
         ("ivfflat", ("n_lists",), ("n_probes",), {"n_probes": 4}, [{"n_lists": 5}, {"n_probes": 4}]),
         ("ivfpq", ("n_lists", "pq_dim"), ("n_probes",), {"n_lists": 2}, [{"n_lists": 2}, {}]),
-        ("cagra", ("graph_degree",), ("itopk_size",), {"graph_degree": 8}, [{"graph_degree": 8}, {}]),
+        ("cagra", ("graph_degree",), ("itopk_size",), {"graph_degree": 8}, [{"graph_degree": 8}, {"itopk_size": 64}]),
     ],
 )
 def test_what_cuvs_is_given(
@@ -131,10 +170,7 @@ def test_what_cuvs_is_given(
 ) -> None:
     from ptg.kernels.cuda.neighbors import APPROXIMATE
 
-    calls: list[Any] = []
-    monkeypatch.setitem(sys.modules, "cuvs", ModuleType("cuvs"))
-    monkeypatch.setitem(sys.modules, "cuvs.neighbors", ModuleType("cuvs.neighbors"))
-    monkeypatch.setitem(sys.modules, f"cuvs.neighbors.{ALGORITHMS[name]}", fake_cuvs(index, search, calls))
+    calls = fake_cuvs(monkeypatch, name, index, search)
     rng = np.random.default_rng(0)
     points, queries = rng.normal(size=(25, 3)), rng.normal(size=(9, 3))
     found = APPROXIMATE[name](points, queries, 4, options=options, resources=Resources(devices=(0,)))
@@ -142,3 +178,34 @@ def test_what_cuvs_is_given(
     exact = ((queries[:, None] - points) ** 2).sum(axis=2).argsort(axis=1)[:, :4]
     exact[0, -1] = -1
     np.testing.assert_array_equal(found, exact)
+
+
+@pytest.mark.parametrize("device", BACKENDS[1:])
+@pytest.mark.parametrize(
+    ("refusal", "error"),
+    [("too many lists", ValueError), ("std::bad_alloc: out_of_memory: cudaErrorMemoryAllocation", MemoryError)],
+)
+def test_cuvss_errors_become_pythons(
+    device: str, refusal: str, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ptg.kernels.cuda.neighbors import APPROXIMATE
+
+    fake_cuvs(monkeypatch, "ivfflat", ("n_lists",), ("n_probes",), refusal)
+    points = np.zeros((5, 3))
+    with pytest.raises(error, match=refusal):
+        APPROXIMATE["ivfflat"](points, points, 2, options={}, resources=Resources(devices=(0,)))
+
+
+@pytest.mark.parametrize("device", BACKENDS[1:])
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_the_real_cuvs_finds_most_neighbours(device: str, name: str) -> None:
+    pytest.importorskip("cuvs")
+    from ptg.kernels.cuda.neighbors import APPROXIMATE
+
+    rng = np.random.default_rng(0)
+    points, queries = rng.normal(size=(3_000, 8)), rng.normal(size=(200, 8))
+    options = {"pq_dim": 8} if name == "ivfpq" else {}
+    found = APPROXIMATE[name](points, queries, 10, options=options, resources=Resources(devices=(0,)))
+    exact = ((queries[:, None] - points) ** 2).sum(axis=2).argsort(axis=1)[:, :10]
+    recall = np.mean([len(np.intersect1d(*pair)) / 10 for pair in zip(found, exact, strict=True)])
+    assert recall > 0.8

@@ -45,11 +45,17 @@ def find_search(parameters: SignatureParameters, run: Run) -> Search:
     if find_spec("cuvs") is None:
         raise InputError(
             f"knn_algorithm={name!r} needs cuVS, which is not installed. Install cuvs-cu12 or cuvs-cu13, as CuPy is "
-            "for (pip install --extra-index-url https://pypi.nvidia.com cuvs-cu13), or pass 'brute', which is exact."
+            "for (pip install cuvs-cu13), or pass 'brute', which is exact."
         )
 
     def search(reference: NDArray[Any], query: NDArray[Any], k: int) -> NDArray[np.int64]:
-        found = approximate(reference, query, k, options=parameters.knn_options, resources=run.resources)
+        try:
+            found = approximate(reference, query, k, options=parameters.knn_options, resources=run.resources)
+        except ValueError as error:
+            raise InputError(
+                f"knn_algorithm={name!r}: cuVS does not take {len(reference)} controls with "
+                f"knn_kwargs={parameters.knn_options!r} ({error}). Pass other knn_kwargs, or 'brute', which is exact."
+            ) from error
         missing = int(np.count_nonzero(found.min(axis=1) < 0))
         if missing:
             raise InputError(

@@ -40,6 +40,11 @@ class ApproximateSearch(Protocol):
         Returns
         -------
         (n_query, k) int64, positions in `reference`; -1 where the search found none.
+
+        Raises
+        ------
+        ValueError
+            The search does not take these points or options.
         """
         ...
 
