@@ -67,7 +67,7 @@ def _refusals() -> Iterator[None]:
     try:
         yield
     except refused as error:
-        text = str(error)
+        text = str(error).partition("\n")[0]  # what follows is a stack of the library
         kind = MemoryError if "std::bad_alloc" in text else ValueError
         raise kind(text) from error
 
