@@ -41,7 +41,7 @@ class ResamplingKernels(Protocol):
         first_draw, n_draws
             Draws `first_draw` to ``first_draw + n_draws - 1``, all below 2^32.
         resources
-            Temporaries are in proportion to the number of groups.
+            Temporaries are in proportion to the number of cells.
 
         Returns
         -------
