@@ -151,9 +151,9 @@ def test_guides_are_independent_of_each_other_and_of_threads(mixture, bounds):
     threads = mixture.fit_mixture(pack(guides), max_iter=90, tol=1e-4, resources=bounds(n_threads=3))
     order = np.random.default_rng(0).permutation(len(guides))
     permuted = mixture.fit_mixture(pack([guides[i] for i in order]), max_iter=90, tol=1e-4, resources=bounds())
-    for field, same, shuffled in zip(whole, threads, permuted, strict=True):
-        np.testing.assert_array_equal(field, same)
-        np.testing.assert_array_equal(field[order], shuffled)
+    for name, field, same, shuffled in zip(MixtureFit._fields, whole, threads, permuted, strict=True):
+        np.testing.assert_array_equal(field, same, err_msg=name)
+        np.testing.assert_array_equal(field[order], shuffled, err_msg=name)
 
 
 UNFITTED = {

@@ -83,10 +83,8 @@ def fit_mixture(histograms: CountHistograms, *, max_iter: int, tol: float, resou
     status = _status(histograms, ends)
     not_fitted = status != FitStatus.FITTED
     parameters[not_fitted], loss[not_fitted], n_iterations[not_fitted] = np.nan, np.nan, 0
-    log_rate, mean, log_std, logit = parameters.T
-    return MixtureFit(
-        np.exp(log_rate), mean.copy(), np.exp(log_std), 1.0 / (1.0 + np.exp(-logit)), loss, n_iterations, status
-    )
+    rate, mean, std, weight = parameters.T.copy()
+    return MixtureFit(rate, mean, std, weight, loss, n_iterations, status)
 
 
 def _status(histograms: CountHistograms, ends: NDArray[Any]) -> NDArray[Any]:

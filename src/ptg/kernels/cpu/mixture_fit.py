@@ -426,7 +426,11 @@ def guide_data(values, multiplicities):  # type: ignore[no-untyped-def]
 
 @jit
 def fit_guides(histograms, guides, max_iter, tol, out):  # type: ignore[no-untyped-def]
-    """Fit guides `guides[0]` to `guides[1] - 1`, filling their part of (u, loss, iterations, end)."""
+    """Fit guides `guides[0]` to `guides[1] - 1`, filling their part of (parameters, loss, iterations, end).
+
+    The parameters are rate, mean, std and weight. They are taken from u here because NumPy's exponentials of a column
+    may differ in the last bit with the memory that the result happens to get (before NumPy 2).
+    """
     values, multiplicities, offsets = histograms
     parameters, losses, iterations, ends = out
     for guide in range(guides[0], guides[1]):
@@ -435,4 +439,6 @@ def fit_guides(histograms, guides, max_iter, tol, out):  # type: ignore[no-untyp
         n, total = data[3], data[4]
         if n < 2.0 or total == 0.0:
             continue
-        losses[guide], iterations[guide], ends[guide] = fit_guide(data, max_iter, tol, parameters[guide])
+        best = parameters[guide]
+        losses[guide], iterations[guide], ends[guide] = fit_guide(data, max_iter, tol, best)
+        best[0], best[2], best[3] = exp(best[0]), exp(best[2]), 1.0 / (1.0 + exp(-best[3]))
