@@ -9,7 +9,7 @@ import pytest
 from tests.support import BadCall, assert_unchanged, interrupt_after, snapshot
 
 import ptg
-from ptg.kernels.cpu import moments, permutation
+from ptg.kernels.cpu import moments, permutation, subsets
 
 DistanceTest = ptg.DistanceTest
 
@@ -141,7 +141,7 @@ def test_bad_call(screen: ad.AnnData, bad: BadCall) -> None:
 @pytest.mark.parametrize(
     ("metric", "module", "function"),
     [
-        ("edistance", permutation, "_add_chosen"),
+        ("edistance", subsets, "add_masked"),
         ("edistance", permutation, "_fill_members"),
         ("edistance", permutation, "_add_row_sums"),
         ("mse", moments, "_dense_sums"),
