@@ -25,7 +25,8 @@ class Transport(NamedTuple):
     ----------
     cost
         float64: ``<P, C> + epsilon KL(P | a b')``; NaN for a pair with an empty group (or one of weight 0) or an
-        epsilon of NaN. For a pair that has not converged, the value of the dual at the last potentials: a lower bound.
+        epsilon of NaN, and for one without a finite dual, where epsilon is far too small for the type of the cells. For
+        a pair that has not converged, the value of the dual at the last potentials: a lower bound.
     n_iterations
         int64: iterations done, at most `max_iter`; 0 where the cost is constant or NaN.
     marginal_error

@@ -112,7 +112,8 @@ def solve_at_once(problem: Problem, rules: Rules) -> Solution:
 
 
 def _solution(problem: Problem, numbers: NDArray[np.float64]) -> Solution:
-    cost = problem.offset + problem.epsilon * float(numbers[DUAL])
+    dual = float(numbers[DUAL])
+    cost = problem.offset + problem.epsilon * dual if np.isfinite(dual) else np.nan
     return Solution(cost, int(numbers[N_ITERATIONS]), float(numbers[ERROR]))
 
 

@@ -172,14 +172,14 @@ def step(iterate, rules):  # type: ignore[no-untyped-def]
     dual, rounding, largest = _dual(iterate)
     numbers[_N_ITERATIONS] += 1.0
     is_last = numbers[_N_ITERATIONS] >= rules.max_iter
-    if largest > rules.absorb:  # counts, so that it ends where exponents are too large for their type
-        numbers[DUAL] = max(numbers[DUAL], dual)
-        return DONE if is_last else ABSORB
+    # Judged before it is absorbed: entries that underflowed can only make its dual look larger than it is.
     if numbers[_HAS_FALLBACK] != 0.0 and not dual >= numbers[_BOUND] - rounding:
         _copy(iterate.potential, iterate.fallback)
         numbers[_HAS_FALLBACK] = numbers[_HAS_PREVIOUS] = numbers[_N_CHANGES] = 0.0
         scale(iterate)
         return DONE if is_last else CONTINUE
+    if largest > rules.absorb:  # counts, so that it ends where exponents are too large for their type
+        return DONE if is_last else ABSORB
     error = _residual(iterate, rules)
     if dual >= numbers[DUAL] or error <= rules.tol:
         numbers[DUAL], numbers[ERROR] = dual, error
