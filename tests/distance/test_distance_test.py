@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from itertools import combinations
 from typing import Any
 
 import anndata as ad
@@ -206,6 +207,45 @@ def test_undefined_distances_are_nan_and_do_not_count() -> None:
     assert not table.loc["one", "significant"]
     two = DistanceTest(n_perms=50)(adata, "group", "NT", groups=["A", "B"])
     pd.testing.assert_frame_equal(table.loc[["A", "B"]], two)
+
+
+def test_infinite_distances_tie() -> None:
+    """Of two cells against two, a third of the splits is the true one: that its distance is infinite says no more."""
+    obs = pd.DataFrame({"group": ["A", "A", "NT", "NT"]}, index=list("abcd"))
+    adata = ad.AnnData(obs=obs, obsm={"X_pca": np.array([[1.0], [1.0], [3.0], [3.0]])})
+    row = DistanceTest("t_test", epsilon=0.0, n_perms=600)(adata, "group", "NT").loc["A"]
+    assert row["distance"] == np.inf
+    np.testing.assert_allclose(row["pvalue"], 1 / 3, atol=0.08)
+    assert np.isnan(row["zscore"])
+    # Of the other two splits one is at 0 and one infinite, which must not bring the first nearer.
+    adata.obsm["X_pca"] = np.array([[1.0, 0.0], [5.0, 1.0], [1.0, 8.0], [5.0, 9.0]])
+    row = DistanceTest("t_test", epsilon=0.0, n_perms=600)(adata, "group", "NT").loc["A"]
+    assert 0 < row["distance"] < np.inf
+    np.testing.assert_allclose(row["pvalue"], 2 / 3, atol=0.08)
+
+
+def test_permutations_without_a_distance_are_told() -> None:
+    """Six equal cells of the contrast: a permutation can give them all to the group, without a covariance."""
+    adata = of_sizes({"A": 4, "NT": 9}, n_columns=2)
+    adata.obsm["X_pca"][np.flatnonzero(adata.obs["group"] == "NT")[:6]] = 1.0
+    with pytest.warns(UserWarning, match=r"1 p-value\(s\) of mahalanobis are NaN: .* groups 'A'"):
+        row = DistanceTest("mahalanobis", n_perms=99)(adata, "group", "NT").loc["A"]
+    assert row["distance"] > 0
+    assert np.isnan(row["pvalue"])
+    assert not row["significant"]
+
+
+def test_sides_of_equal_size_tie_when_they_are_swapped() -> None:
+    """`tol` leaves swapped sides unequal in the seventh digit; of three cells each, they are a tenth of all splits."""
+    adata = of_sizes({"A": 3, "NT": 3}, seed=4)
+    groups = pool(adata, "A", "NT")
+    cells = np.concatenate(groups)
+    distance = ptg.Distance("wasserstein")
+    splits = [(list(left), [i for i in range(6) if i not in left]) for left in combinations(range(6), 3)]
+    values = np.array([distance(cells[x], cells[y]) for x, y in splits])
+    expected = np.mean(values >= distance(*groups) * (1 - 1e-5))
+    row = DistanceTest("wasserstein", n_perms=4000)(adata, "group", "NT").loc["A"]
+    np.testing.assert_allclose(row["pvalue"], expected, atol=0.03)
 
 
 def test_contrasts_are_tested_within_their_levels(screen: ad.AnnData) -> None:

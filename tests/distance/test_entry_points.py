@@ -165,6 +165,22 @@ def test_label_types(screen: ad.AnnData, kind: str) -> None:
     assert ptg.Distance().onesided_distances(screen, "label", control).name == f"edistance to {control}"
 
 
+def test_a_group_called_name(screen: ad.AnnData) -> None:
+    """An attribute of a DataFrame must not be taken for its column."""
+    expected = ptg.Distance("mse").pairwise(screen, "perturbation")
+    screen.obs["perturbation"] = screen.obs["perturbation"].cat.rename_categories({"B": "name"})
+    found = ptg.Distance("mse").pairwise(screen, "perturbation")
+    np.testing.assert_array_equal(found, expected)
+    assert found.loc["A", "name"] == expected.loc["A", "B"]
+
+
+def test_controls_as_pandas_lists_labels(screen: ad.AnnData) -> None:
+    """``obs[...].unique()`` is a Categorical."""
+    controls = screen.obs["perturbation"].dropna().unique()[:2]
+    found = ptg.Distance("mse").onesided_distances(screen, "perturbation", controls)
+    assert list(found.columns) == list(controls)
+
+
 def test_cells_without_a_label_do_not_count(screen: ad.AnnData) -> None:
     before = ptg.Distance().pairwise(screen, "perturbation")
     screen.obsm["X_pca"][:2] = 1e6  # the two cells without a label

@@ -173,7 +173,9 @@ def test_compare_distance_divides_by_the_distance_to_control(metric: str, layout
     distance = Distance(metric)
     truth, predicted, baseline = (layout(cells) for cells in (x, y, control))
     np.testing.assert_allclose(
-        distance.compare_distance(truth, predicted, baseline), distance(x, y) / distance(control, y), rtol=1e-12
+        distance.compare_distance(pert=truth, pred=predicted, ctrl=baseline),  # pertpy's names
+        distance(x, y) / distance(control, y),
+        rtol=1e-12,
     )
     for together in (False, True):
         fitted = np.vstack([x, control]) if together else control

@@ -148,6 +148,11 @@ BAD_CALLS = [
         lambda adata: Distance().pairwise(adata, "perturbation", groups=["A", "A"]),
         ("'A' more than once",),
     ),
+    BadCall(
+        "group that is a list",
+        lambda adata: Distance().pairwise(adata, "perturbation", groups=[["A"], "B"]),
+        ("groups=['A']", "obs['perturbation']"),
+    ),
     BadCall("no groups", lambda adata: Distance().pairwise(adata, "perturbation", groups=[]), ("groups=[]",)),
     BadCall(
         "no such control",

@@ -127,7 +127,7 @@ BAD_CALLS = [
     BadCall(
         "control of another width",
         lambda adata: ptg.Distance().compare_distance(*[adata.obsm["X_pca"]] * 2, np.ones((2, 3))),
-        ("X has 10 columns and C has 3",),
+        ("pert has 10 columns and ctrl has 3",),
     ),
 ]
 

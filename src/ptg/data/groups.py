@@ -144,6 +144,9 @@ def choose_labels(groups: Iterable[Any] | None, key: str, names: Sequence[Any]) 
     wanted = list(groups)
     if not wanted:
         raise InputError("groups=[] selects nothing. Pass at least one group, or None for all.")
+    for name in wanted:
+        if not isinstance(name, Hashable):
+            check_label("groups", name, key, names)
     if len(set(wanted)) < len(wanted):
         repeated = next(name for name in wanted if wanted.count(name) > 1)
         raise InputError(f"groups names {repeated!r} more than once. Pass each group once.")

@@ -114,9 +114,9 @@ class ArrayDistances(DistanceTool):
     @entry_point
     def compare_distance(
         self,
-        X: Matrix,
-        Y: Matrix,
-        C: Matrix,
+        pert: Matrix,
+        pred: Matrix,
+        ctrl: Matrix,
         mode: str = "simple",
         fit_to_pert_and_ctrl: bool = False,
     ) -> float:
@@ -124,23 +124,23 @@ class ArrayDistances(DistanceTool):
 
         Parameters
         ----------
-        X
+        pert
             Real perturbed cells, the truth: cells x columns, dense or sparse.
-        Y
+        pred
             Predicted perturbed cells.
-        C
+        ctrl
             Control cells, the baseline: what a prediction of no effect would look like.
         mode
-            ``"simple"``, or ``"scaled"``: X and Y are first scaled column by column, so that the smallest and the
-            largest value of the control cells become 0 and 1 (a constant column is shifted only). As in pertpy, the
+            ``"simple"``, or ``"scaled"``: `pert` and `pred` are first scaled column by column, so that the smallest and
+            the largest value of the control cells become 0 and 1 (a constant column is shifted only). As in pertpy, the
             control cells themselves are not scaled.
         fit_to_pert_and_ctrl
             Take the smallest and the largest value of real perturbed and control cells together.
 
         Returns
         -------
-        ``d(X, Y) / d(C, Y)``. 0 is a perfect prediction; 1 one that is as far from the truth as it is from control.
-        NaN where both distances are 0, infinite where the prediction is the control cells themselves.
+        ``d(pert, pred) / d(ctrl, pred)``. 0 is a perfect prediction; 1 one that is as far from the truth as it is from
+        control. NaN where both distances are 0, infinite where the prediction is the control cells themselves.
 
         Raises
         ------
@@ -161,11 +161,12 @@ class ArrayDistances(DistanceTool):
         """
         scaled = check_choice("mode", mode, ["simple", "scaled"]) == "scaled"
         together = check_flag("fit_to_pert_and_ctrl", fit_to_pert_and_ctrl)
-        truth, predicted, control = (as_matrix(cells, name) for cells, name in ((X, "X"), (Y, "Y"), (C, "C")))
-        for cells, name in ((predicted, "Y"), (control, "C")):
+        named = {"pert": pert, "pred": pred, "ctrl": ctrl}
+        truth, predicted, control = (as_matrix(cells, name) for name, cells in named.items())
+        for cells, name in ((predicted, "pred"), (control, "ctrl")):
             if cells.shape[1] != truth.shape[1]:
                 raise InputError(
-                    f"X has {truth.shape[1]} columns and {name} has {cells.shape[1]}. "
+                    f"pert has {truth.shape[1]} columns and {name} has {cells.shape[1]}. "
                     "Pass matrices with the same columns."
                 )
         if scaled:

@@ -15,8 +15,10 @@ from ptg.data import (
     check_number,
     choose_labels,
     entry_point,
+    listed,
     read_labels,
     select_groups,
+    warn,
 )
 from ptg.distance import contrasts as contrast_table
 from ptg.distance.distance import Distance
@@ -100,8 +102,8 @@ class DistanceTest(DistanceTool):
 
     which is never 0, and at most `a` with a probability of at most `a` where the null hypothesis holds [2]_. A distance
     within rounding of the observed one counts as equal: closer than 1e-9 of the largest distance of the group's
-    permutations, or 1e-6 for float32 cells. pertpy 1.4.0 counts larger ones only, takes at least one, and divides by
-    `n_perms`; it also counts the contrast as one of the tests to correct for.
+    permutations, or 1e-6 for float32 cells and for metrics found by iteration. pertpy 1.4.0 counts larger ones only,
+    takes at least one, and divides by `n_perms`; it also counts the contrast as one of the tests to correct for.
 
     Cells of one batch, donor or guide are more alike than others, and not exchangeable: where the group and the
     contrast differ in these, p-values are too small. Test contrasts within their levels then (`test_contrasts`).
@@ -193,8 +195,8 @@ class DistanceTest(DistanceTool):
         - ``pvalue_error``: Monte-Carlo standard error of ``pvalue``, ``sqrt(pvalue (1 - pvalue) / n_perms)``.
 
         The contrast has a row where it is among the groups, with distance 0, p-values 1 and NaN in the last three. A
-        group whose distance is not defined has NaN, is not significant and does not count in the correction; one
-        warning lists such groups.
+        group whose distance is not defined, for its labels or for a permutation of them, has NaN, is not significant
+        and does not count in the correction; one warning lists such groups.
 
         Raises
         ------
@@ -275,8 +277,12 @@ class DistanceTest(DistanceTool):
             null = permutation_null(
                 self._metric, sample, pairs, n_perms=self.n_perms, random_state=self.random_state, run=run
             )
+        _warn_of_undefined(
+            self.metric, [sample.names[x] for x in pairs[0][np.isnan(null.pvalues) & ~np.isnan(observed)]]
+        )
         adjusted = _adjust(null.pvalues, self.padj_threshold, self.correction)
-        effects = observed - null.means
+        with np.errstate(invalid="ignore"):  # NaN where both are infinite
+            effects = observed - null.means
         spread = np.where(null.standard_deviations > 0, null.standard_deviations, np.nan)
         return {
             "distance": observed,
@@ -301,6 +307,14 @@ _CONTRAST_ROW = {
     "pvalue_error": np.nan,
 }
 _FLAGS = ("significant", "significant_adj")
+
+
+def _warn_of_undefined(metric: str, names: list[Any]) -> None:
+    if names:
+        warn(
+            f"{len(names)} p-value(s) of {metric} are NaN: for some permutations of the labels of groups "
+            f"{listed(names)} it is not defined, although it is for the labels as they are."
+        )
 
 
 def _adjust(

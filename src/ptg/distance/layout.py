@@ -62,7 +62,8 @@ class PairwiseLayout:
             filled = to_host(square)
         index = pd.Index(self.names, name=self.groupby)
         table = pd.DataFrame(filled, index=index, columns=index, copy=False)
-        table.name = title  # type: ignore[attr-defined]  # where users of pertpy look
+        # Where users of pertpy look; an assignment would fill the column of a group called "name".
+        object.__setattr__(table, "name", title)
         return table
 
     def pair_index(self) -> pd.MultiIndex:
@@ -136,7 +137,8 @@ class ListLayout(NamedTuple):
 
 
 def as_list(argument: object) -> tuple[list[Any], bool]:
-    """Return one or several names as a list, and whether there were several (a sequence)."""
-    if isinstance(argument, (Sequence, np.ndarray, pd.Index, pd.Series)) and not isinstance(argument, str):
+    """Return one or several names as a list, and whether there were several (a sequence, or what pandas makes)."""
+    several = (Sequence, np.ndarray, pd.Index, pd.Series, pd.api.extensions.ExtensionArray)
+    if isinstance(argument, several) and not isinstance(argument, str):
         return list(argument), True
     return [argument], False

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _ROUNDING = {np.dtype(np.float32): 1e-6, np.dtype(np.float64): 1e-9}
 """Permuted distances this close to the observed one, relative to the largest of them, are taken as equal to it."""
+_ITERATED = 1e-6
+"""The same where values are found by iteration: the accuracy of the default `tol`."""
 
 
 class NullSummary(NamedTuple):
@@ -58,12 +60,13 @@ def permutation_null(
     names = [f"{sample.names[x]}\x1f{sample.names[y]}" for x, y in zip(*pairs, strict=True)]
     pools = Pools(*pairs, resampling_keys(names, random_state))
     found, n_before = np.empty((3, len(pools))), len(run.reports)
+    rounding = _ITERATED if metric.record.iterative else _ROUNDING[np.dtype(sample.cells.dtype)]
     for some, n_draws in _pieces(sample, pools, 1 + n_perms, run.resources.memory // 4):
         values = np.empty((some.stop - some.start, 1 + n_perms))
         for start in range(0, 1 + n_perms, n_draws):
             draws = range(start, min(start + n_draws, 1 + n_perms))
             values[:, draws.start : draws.stop] = metric.permuted_values(sample, pools[some], draws, run=run)
-        found[:, some] = _summary(values, _ROUNDING[np.dtype(sample.cells.dtype)])
+        found[:, some] = _summary(values, rounding)
     warn_of_unfinished_permutations(metric, run.reports[n_before:])
     return NullSummary(*found)
 
@@ -71,10 +74,11 @@ def permutation_null(
 def _summary(values: Floats, rounding: float) -> NullSummary:
     """Compare (n_pools, 1 + n_perms) distances with the first of each pool."""
     observed, permuted = values[:, :1], values[:, 1:]
-    margin = rounding * np.abs(values).max(axis=1, keepdims=True)
+    margin = rounding * np.abs(values).max(axis=1, keepdims=True, where=np.isfinite(values), initial=0.0)
     n_reached = np.count_nonzero(permuted >= observed - margin, axis=1)
     pvalues = np.where(np.isnan(values).any(axis=1), np.nan, (1.0 + n_reached) / values.shape[1])
-    deviations = permuted.std(axis=1)
+    with np.errstate(invalid="ignore"):  # an infinite distance has no deviation
+        deviations = permuted.std(axis=1)
     deviations[deviations <= margin[:, 0]] = 0.0
     return NullSummary(pvalues, permuted.mean(axis=1), deviations)
 
