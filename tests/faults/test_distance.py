@@ -226,6 +226,18 @@ BAD_CALLS = [
     BadCall(
         "group without cells", lambda adata: Distance()(np.ones((2, 3)), np.ones((0, 3))), ("Y is empty", "(0, 3)")
     ),
+    BadCall(
+        "masked cells",
+        lambda adata: Distance()(np.ma.masked_greater(np.arange(6.0).reshape(2, 3), 4.0), np.ones((2, 3))),
+        ("X is masked", "fill them"),
+    ),
+    BadCall(
+        "tuples as labels",
+        lambda adata: Distance().pairwise(
+            ad.AnnData(obs=adata.obs.assign(x=[("a", i % 2) for i in range(240)]), obsm=dict(adata.obsm)), "x"
+        ),
+        ("groupby='x'", "tuples", "one string"),
+    ),
     BadCall("a list", lambda adata: Distance()([[1.0]], np.ones((1, 1))), ("X is a builtins.list", "NumPy array")),
     BadCall(
         "infinite values",
@@ -296,6 +308,11 @@ BAD_CALLS = [
         "no such group to build from",
         lambda adata: Distance.create_contrasts(adata, "perturbation", "NT", groups=["D"]),
         ("groups='D'", "obs['perturbation']"),
+    ),
+    BadCall(
+        "list of groups to build from",
+        lambda adata: Distance.create_contrasts(adata, "perturbation", "NT", groups=[["A"]]),
+        ("groups=['A']", "obs['perturbation']"),
     ),
 ]
 

@@ -106,6 +106,8 @@ def read_labels(adata: AnnData, key: str, *, argument: str) -> tuple[NDArray[np.
     codes = np.asarray(labels.codes, dtype=np.int64)
     used = np.bincount(codes + 1, minlength=len(labels.categories) + 1)[1:] > 0
     names = labels.categories[used].tolist()
+    if any(isinstance(name, tuple) for name in names):  # a tuple of names is several names
+        raise InputError(f"{argument}={key!r} holds tuples. Join them to one string each, or make a column of each.")
     if not names:
         raise InputError(f"{argument}={key!r} has no labelled cell: all {len(column)} values are missing.")
     if not used.all():

@@ -157,6 +157,8 @@ def _standard_type(values: object, name: str) -> Any:
         return sparse_module(values).csr_matrix(values)  # shares the arrays of a CSR input
     if is_gpu_array(values):
         return values
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise InputError(f"{name} is masked in places. Remove those cells or columns, or fill them, first.")
     if isinstance(values, np.ndarray):
         return np.asarray(values)
     if hasattr(values, "to_numpy"):  # DataFrame

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -182,7 +182,7 @@ def _allowed(groups: Iterable[Any] | None, groupby: str, names: list[Any]) -> li
     wanted = list(groups)
     position = {name: code for code, name in enumerate(names)}
     for name in wanted:
-        if name not in position:
+        if not isinstance(name, Hashable) or name not in position:
             check_label("groups", name, groupby, names)
     return [position[name] for name in wanted]
 
