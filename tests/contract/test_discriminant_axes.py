@@ -77,7 +77,7 @@ AXES_OFFSETS, N_AXES = np.array([0, 25, 25, 34, 36]), np.array([4, 2, 0, 3])
 @pytest.mark.parametrize("layout", ["dense", "csr"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("path", list(PATHS["cpu"]))
-@pytest.mark.parametrize("n_genes", [23, pytest.param(250, marks=pytest.mark.smallest)])
+@pytest.mark.parametrize("n_genes", [23, 250])
 def test_principal_axes_match_definition(
     backend: str, layout: str, dtype: type, path: str, n_genes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,6 +91,22 @@ def test_principal_axes_match_definition(
         for start, stop, count in zip(AXES_OFFSETS[:-1], AXES_OFFSETS[1:], N_AXES, strict=True)
     ]
     np.testing.assert_allclose(found, np.concatenate(expected, axis=1), atol=1e-9)
+
+
+@pytest.mark.smallest
+@pytest.mark.parametrize("device", BACKENDS[1:])
+def test_the_first_axis_by_a_small_subspace(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The iterative way as it is, in a size that the sanitizers can watch."""
+    from ptg.kernels.cuda import eigen
+
+    monkeypatch.setattr(eigen, "_SMALLEST_SUBSPACE", 0)
+    implementation, resources = kernels(device)
+    values, codes = cells_and_groups(100)
+    control, cells = values[codes == 0], values[codes == 1]
+    found = implementation.projection.principal_axes(
+        control, cells, np.array([0, len(cells)]), np.array([1]), resources=resources
+    )
+    np.testing.assert_allclose(found, slow_axes(np.concatenate([control, cells]), 1), atol=1e-9)
 
 
 @pytest.mark.parametrize("layout", ["dense", "csr"])

@@ -271,7 +271,6 @@ def test_groups_without_cells_or_weight(backend: str) -> None:
     assert np.array_equal(np.isnan(result.cost), [empty, lost])
 
 
-@pytest.mark.smallest
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", BITS)
 def test_the_same_bits_whatever_else_is_asked_for(backend: str, dtype: type) -> None:
@@ -290,6 +289,29 @@ def test_the_same_bits_whatever_else_is_asked_for(backend: str, dtype: type) -> 
     for i in (8, 13, 17):
         one = transport(backend, *arguments, left[i : i + 1], right[i : i + 1], epsilon=epsilon[i : i + 1], tol=1e-6)
         assert one.cost[0] == many.cost[i]
+
+
+@pytest.mark.smallest
+@pytest.mark.parametrize("device", BACKENDS[1:])
+@pytest.mark.parametrize("dtype", BITS)
+@pytest.mark.parametrize("memory", [1 << 16, 1 << 30])  # made anew, band by band of rows; kept as a whole
+def test_cuda_rows_wider_than_registers(device: str, dtype: type, memory: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of more than 128 columns here, of thousands as it is."""
+    from ptg.kernels.cuda import sinkhorn_large, sinkhorn_plan
+
+    case = make_case([300, 20, 200], 6, seed=3)
+    cells = in_layout(case.cells, "dense", dtype)
+    left, right = all_pairs(3)
+    epsilon = 0.1 * deviations(device, cells, case.offsets, left, right)
+    arguments = (cells, case.offsets, left, right)
+    narrow = transport(device, *arguments, epsilon=epsilon)
+    wide_passes, wide_pass = [], sinkhorn_large._wide_pass
+    monkeypatch.setattr(sinkhorn_large, "_wide_pass", lambda *given: wide_passes.append(given) or wide_pass(*given))
+    monkeypatch.setitem(sinkhorn_plan.SHAPES, np.dtype(dtype), sinkhorn_plan.SHAPES[np.dtype(dtype)][:1])
+    wide = transport(device, *arguments, epsilon=epsilon, memory=memory)
+    assert len(wide_passes) >= 3
+    assert wide.converged.all()
+    np.testing.assert_allclose(wide.cost, narrow.cost, rtol=1e-5 if dtype == np.float32 else 1e-9)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
