@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ptg.kernels.cpu.threads import jit
+from ptg.kernels.cpu.compilation import jit
 
 if TYPE_CHECKING:
     import scipy.sparse as sp

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ptg.kernels.cpu.compilation import jit
 from ptg.kernels.cpu.exponential import exponentials
-from ptg.kernels.cpu.threads import jit, run_tasks
+from ptg.kernels.cpu.threads import run_tasks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

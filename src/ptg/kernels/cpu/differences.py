@@ -6,10 +6,10 @@ in float32, 0.9e9 in float64. The subtractions go through adders that a product 
 
 from __future__ import annotations
 
-import numba
+from ptg.kernels.cpu.compilation import jit
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@jit(fastmath={"contract"})
 def _add_four(total, x, y):  # type: ignore[no-untyped-def]
     d0, d1, d2, d3 = x[0] - y[0], x[1] - y[1], x[2] - y[2], x[3] - y[3]
     return d3 * d3 + (d2 * d2 + (d1 * d1 + (d0 * d0 + total)))
@@ -17,7 +17,7 @@ def _add_four(total, x, y):  # type: ignore[no-untyped-def]
 
 # Fused multiply-add is allowed, and nothing else: columns are added one after the other, so that a distance has the
 # same bits wherever the two rows stand. The 4 x 4 block is spelled out because numba keeps it in registers only so.
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@jit(fastmath={"contract"})
 def squared_differences(a, b, out):  # type: ignore[no-untyped-def]
     """Fill ``out[i, j]`` with ``sum_k (a[i, k] - b[k, j])²``: (n, k) and (k, m), C-ordered, float32 or float64."""
     n_steps = a.shape[1] // 4 * 4

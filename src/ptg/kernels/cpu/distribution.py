@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-from ptg.kernels.cpu.threads import jit, run_tasks
+from ptg.kernels.cpu.compilation import jit
+from ptg.kernels.cpu.threads import run_tasks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

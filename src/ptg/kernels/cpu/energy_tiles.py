@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ptg.kernels.cpu.threads import jit
+from ptg.kernels.cpu.compilation import jit
 
 
 @jit

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numba
 import numpy as np
+
+from ptg.kernels.cpu.compilation import jit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,7 +23,7 @@ def power_scratch(size: int, dtype: np.dtype[Any]) -> tuple[NDArray[Any], NDArra
 
 # Fused multiply-add is allowed, and nothing else. With x = n log 2 + r, exp(x) is 2^n times a polynomial in r; n is
 # rounded by adding 1.5 * 2^(mantissa bits), which leaves it in the low bits of the sum.
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@jit(fastmath={"contract"})
 def _exponentials32(x, bits, powers):  # type: ignore[no-untyped-def]
     lowest, shift = np.float32(-87.0), np.float32(12582912.0)
     for j in range(x.size):
@@ -42,7 +43,7 @@ def _exponentials32(x, bits, powers):  # type: ignore[no-untyped-def]
         x[j] *= powers[j]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@jit(fastmath={"contract"})
 def exponentials64(x, bits, powers):  # type: ignore[no-untyped-def]
     """Do what `exponentials` does, for float64 only: half as much is compiled."""
     lowest, shift = -708.0, 6755399441055744.0
@@ -69,7 +70,7 @@ def exponentials64(x, bits, powers):  # type: ignore[no-untyped-def]
         x[j] *= powers[j]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@jit
 def exponentials(x, bits, powers):  # type: ignore[no-untyped-def]
     """Replace every value of the row `x`, float32 or float64 and up to 80, by its exponential.
 

@@ -13,9 +13,9 @@ import numpy as np
 
 from ptg.kernels.contract.kernel_sums import CellFunction
 from ptg.kernels.cpu.blocks import column_panels, dense_block
+from ptg.kernels.cpu.compilation import jit
 from ptg.kernels.cpu.differences import squared_differences
 from ptg.kernels.cpu.products import aligned_empty, multiply
-from ptg.kernels.cpu.threads import jit
 from ptg.kernels.cpu.tiles import sum_tiles
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from ptg.kernels.contract.matrices import Blocks
-from ptg.kernels.cpu.threads import jit, run_tasks
+from ptg.kernels.cpu.compilation import jit
+from ptg.kernels.cpu.threads import run_tasks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

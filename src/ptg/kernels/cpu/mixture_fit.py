@@ -17,8 +17,8 @@ from math import exp, lgamma, log, log1p
 
 import numpy as np
 
+from ptg.kernels.cpu.compilation import jit
 from ptg.kernels.cpu.exponential import exponentials64
-from ptg.kernels.cpu.threads import jit
 
 # The open box of the estimate, in u: outside, the joint is unbounded or has spikes on single counts.
 LOWER = np.array([log(1e-4), -5.0, log(0.05), log(1e-3 / (1.0 - 1e-3))])

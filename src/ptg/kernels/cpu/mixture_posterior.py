@@ -6,7 +6,7 @@ from math import lgamma, log, log1p, pi
 
 import numpy as np
 
-from ptg.kernels.cpu.threads import jit
+from ptg.kernels.cpu.compilation import jit
 
 HALF_LOG_2PI = 0.5 * log(2.0 * pi)
 

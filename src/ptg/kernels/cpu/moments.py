@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ptg.kernels.contract.moments import GroupMoments
-from ptg.kernels.cpu.threads import jit, run_tasks
+from ptg.kernels.cpu.compilation import jit
+from ptg.kernels.cpu.threads import run_tasks
 
 if TYPE_CHECKING:
     import scipy.sparse as sp

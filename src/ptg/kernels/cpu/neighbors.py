@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from ptg.kernels.contract.neighbors import ApproximateSearch
 from ptg.kernels.contract.resources import Resources
+from ptg.kernels.cpu.compilation import jit
 from ptg.kernels.cpu.signature_blocks import signature_blocks
-from ptg.kernels.cpu.threads import jit, run_tasks
+from ptg.kernels.cpu.threads import run_tasks
 
 __all__ = ["APPROXIMATE", "nearest", "neighbor_signature", "signature_blocks"]
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ptg.kernels.cpu.compilation import jit
 from ptg.kernels.cpu.energy_distances import CellDistances
 from ptg.kernels.cpu.subsets import subsets_of
-from ptg.kernels.cpu.threads import jit, run_tasks
+from ptg.kernels.cpu.threads import run_tasks
 
 if TYPE_CHECKING:
     import scipy.sparse as sp

@@ -16,8 +16,8 @@ from ptg.kernels.contract.projection import (
     PERTURBED_CONSTANT,
     MixtureRule,
 )
+from ptg.kernels.cpu.compilation import jit
 from ptg.kernels.cpu.perturbation_scores import Target, project, sample_moments, standardisation
-from ptg.kernels.cpu.threads import jit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ptg.kernels.contract.projection import CONTROL_CONSTANT, NO_DIRECTION, OK
-from ptg.kernels.cpu.threads import jit
+from ptg.kernels.cpu.compilation import jit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numba
 import numpy as np
+
+from ptg.kernels.cpu.compilation import jit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,7 +29,7 @@ def aligned_empty(shape: tuple[int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
 
 # Fused multiply-add is allowed, and nothing else: the order of sums is as written. The 8 x 4 block is spelled out
 # because numba keeps it in registers only so.
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@jit(fastmath={"contract"})
 def multiply(a, b, out):  # type: ignore[no-untyped-def]
     """Fill ``out = a @ b``: (n, k) times (k, m), all C-ordered and of one dtype, float32 or float64."""
     n_steps = a.shape[1] // 4 * 4

@@ -16,7 +16,8 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from ptg.kernels.contract.resources import Resources
-from ptg.kernels.cpu.threads import jit, run_tasks
+from ptg.kernels.cpu.compilation import jit
+from ptg.kernels.cpu.threads import run_tasks
 
 _COUNTED_ROWS = 16_384
 """Rows in a task of the counting pass."""

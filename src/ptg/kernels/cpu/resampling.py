@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numba
 import numpy as np
 
-from ptg.kernels.cpu.threads import jit, run_tasks
+from ptg.kernels.cpu.compilation import jit
+from ptg.kernels.cpu.threads import run_tasks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -95,7 +95,7 @@ def _tasks(sizes: NDArray[np.int64], n_draws: int) -> list[tuple[int, int, int]]
 
 
 # Inlined by numba because LLVM does not, and only then makes vectors of the loop below: four times as fast.
-@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@jit(inline="always")
 def philox(counter, key):  # type: ignore[no-untyped-def]
     """Philox4x32-10: the words x0 + 2^32 x1 and x2 + 2^32 x3 of a counter of four uint64 below 2^32."""
     c0, c1, c2, c3 = counter

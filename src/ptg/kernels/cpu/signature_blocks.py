@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ptg.kernels.contract.matrices import Blocks
+from ptg.kernels.cpu.compilation import jit
 from ptg.kernels.cpu.matrices import BlockPart, each_part, read_blocks, take_rows
-from ptg.kernels.cpu.threads import jit, run_tasks
+from ptg.kernels.cpu.threads import run_tasks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

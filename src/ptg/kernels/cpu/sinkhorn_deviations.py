@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ptg.kernels.cpu.compilation import jit
 from ptg.kernels.cpu.sinkhorn_groups import CentredCells, Side
-from ptg.kernels.cpu.threads import jit, run_tasks
+from ptg.kernels.cpu.threads import run_tasks
 
 if TYPE_CHECKING:
     import scipy.sparse as sp

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ptg.kernels.cpu.compilation import jit
 from ptg.kernels.cpu.products import aligned_empty
 from ptg.kernels.cpu.sinkhorn_groups import Side
 from ptg.kernels.cpu.sinkhorn_steps import (
@@ -32,7 +33,7 @@ from ptg.kernels.cpu.sinkhorn_sweeps import (
     start_rows,
     tiled,
 )
-from ptg.kernels.cpu.threads import jit, run_tasks
+from ptg.kernels.cpu.threads import run_tasks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

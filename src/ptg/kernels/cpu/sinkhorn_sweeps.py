@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numba
 import numpy as np
 
+from ptg.kernels.cpu.compilation import jit
 from ptg.kernels.cpu.exponential import exponentials, power_scratch
 from ptg.kernels.cpu.products import aligned_empty, multiply
-from ptg.kernels.cpu.threads import jit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -101,7 +100,7 @@ def _fill_exponents(factors, first, scratch, out):  # type: ignore[no-untyped-de
 
 
 # Without NaN the largest of several values is the same in any order, and vectors can find it.
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"nnan", "nsz", "reassoc"})
+@jit(fastmath={"nnan", "nsz", "reassoc"})
 def _largest_sum(x, y):  # type: ignore[no-untyped-def]
     largest = x[0] + y[0]
     for j in range(x.size):
@@ -151,7 +150,7 @@ def remake_kernel(factors, first, scratch, potentials, out):  # type: ignore[no-
 
 
 # Reordered sums may use vectors; the order is fixed when the function is compiled.
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@jit(fastmath={"contract", "reassoc"})
 def scale_rows(kernel, mass, scaled, sums, column_sums):  # type: ignore[no-untyped-def]
     """Fill ``sums = K scaled`` and add ``(mass / sums) K`` to `column_sums`: one pass over K, sums in float64."""
     m = kernel.shape[1]

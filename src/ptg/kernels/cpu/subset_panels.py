@@ -16,7 +16,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ptg.kernels.cpu.threads import jit
+from ptg.kernels.cpu.compilation import jit
 
 WORD = 64
 """Cells of a word, and rows of a panel."""

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from ptg.kernels.cpu.compilation import jit
 from ptg.kernels.cpu.products import aligned_empty
 from ptg.kernels.cpu.subset_panels import COLUMNS, WORD, add_masked, fill_masks
-from ptg.kernels.cpu.threads import jit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,8 +1,8 @@
 """The one place where CPU kernels use several threads.
 
-A kernel cuts its work into tasks and hands them to `run_tasks`. Tasks release the GIL (BLAS, or numba functions
-compiled with `jit` below, which are never parallel themselves), BLAS is held to one thread meanwhile, and results come
-back in the order of the tasks: the numbers do not depend on the number of threads.
+A kernel cuts its work into tasks and hands them to `run_tasks`. Tasks release the GIL (BLAS, or functions compiled with
+`compilation.jit`, which are never parallel themselves), BLAS is held to one thread meanwhile, and results come back in
+the order of the tasks: the numbers do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -12,21 +12,14 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cache
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import numba
 from threadpoolctl import ThreadpoolController
 
 from ptg.kernels.contract.resources import Resources
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-
-
-def jit(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile with numba: cached on disk, without the GIL, IEEE arithmetic (NaN is kept)."""
-    compiled: Callable[..., Any] = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
-    return compiled
 
 
 @cache
