@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -71,6 +73,26 @@ def test_progress_is_drawn_for_long_work_only_when_watched(monkeypatch, capsys):
         bar.start(1)
         bar.advance(1)
         assert bar._bar is None
+
+
+def test_threads_share_one_bar(monkeypatch, capsys):
+    """Each GPU reports from a thread of its own: a second bar would never be stopped."""
+    monkeypatch.setattr("ptg.execute.progress._PATIENCE", -1.0)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    opened = []
+
+    def open_slowly(bar):
+        opened.append(bar)
+        time.sleep(0.05)
+        return open_at_once(bar)
+
+    open_at_once = ProgressBar._open
+    monkeypatch.setattr(ProgressBar, "_open", open_slowly)
+    with ProgressBar("counting sheep", show=True) as bar, ThreadPoolExecutor(4) as pool:
+        bar.start(4)
+        list(pool.map(bar.advance, [1.0] * 4))
+    assert len(opened) == 1
+    assert bar._bar.tasks[0].completed == 4
 
 
 @pytest.mark.skipif(not why_no_gpu(), reason="a GPU is there")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ def _watched() -> bool:
 class ProgressBar:
     """A bar on standard error, or nothing when nobody watches. Satisfies ``kernels.contract.Progress``.
 
-    A task may run several kernels: each announces its own total, and the bar grows by it.
+    A task may run several kernels: each announces its own total, and the bar grows by it. Threads may share a bar.
     """
 
     def __init__(self, description: str, *, show: bool) -> None:
@@ -31,20 +32,23 @@ class ProgressBar:
         self._done = 0.0
         self._started = time.monotonic()
         self._bar: RichProgress | None = None
+        self._lock = threading.Lock()
 
     def start(self, total: float) -> None:
         """Add to the amount of work."""
-        self._total += total
+        with self._lock:
+            self._total += total
 
     def advance(self, done: float) -> None:
         """Report more work done."""
-        self._done += done
-        if not self._show:
-            return
-        if self._bar is None and time.monotonic() - self._started > _PATIENCE:
-            self._bar = self._open()
-        if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], total=self._total, completed=self._done)
+        with self._lock:
+            self._done += done
+            if not self._show:
+                return
+            if self._bar is None and time.monotonic() - self._started > _PATIENCE:
+                self._bar = self._open()
+            if self._bar is not None:
+                self._bar.update(self._bar.task_ids[0], total=self._total, completed=self._done)
 
     def _open(self) -> RichProgress:
         from rich.console import Console
