@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -93,3 +95,25 @@ def test_the_sanitizer_knows_every_kernel():
         assert any(re.search(rf"\b{name}(##\w+)*\(", text) for name in names), path.name
     assert {"symmetric_eigen", "nearest_", "classify_targets"} <= names
     assert not any(name.startswith("__") for name in names)
+
+
+def test_threads_that_compile_the_same_do_not_meet(monkeypatch, tmp_path):
+    """Each GPU is used from a thread of its own, and all want the kernel at once."""
+    from ptg.kernels.cuda import source
+
+    compiled = Barrier(2)
+
+    def code(*_):
+        compiled.wait(timeout=10)
+        return b"x" * (1 << 22)
+
+    monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(source, "cubin", code)
+    monkeypatch.setattr(source.cp, "RawModule", lambda path: Path(path).read_bytes())
+    find = source._architecture_module.__wrapped__
+    for turn in range(20):
+        options = (f"-DTURN={turn}",)
+        with ThreadPoolExecutor(2) as pool:
+            found = list(pool.map(lambda _, options=options: find("counts.cu", options, "sm_90a"), range(2)))
+        assert found == [b"x" * (1 << 22)] * 2
+    assert {path.suffix for path in tmp_path.iterdir()} == {".cubin"}

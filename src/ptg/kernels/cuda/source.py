@@ -7,6 +7,7 @@ import os
 from functools import cache
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import cupy as cp
 import numpy as np
@@ -75,7 +76,7 @@ def _architecture_module(name: str, options: tuple[str, ...], architecture: str)
     path = folder / f"ptg_{hashlib.sha256(text.encode()).hexdigest()}.cubin"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}")
+        partial = path.with_suffix(f".{uuid4().hex}")  # threads and processes may compile the same at the same time
         partial.write_bytes(cubin(name, options, architecture))
         partial.replace(path)
     return cp.RawModule(path=str(path))
