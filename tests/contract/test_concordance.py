@@ -46,3 +46,15 @@ def test_no_pairs_and_many_pairs(backend: str) -> None:
     found = run.concordance.concordance(values, left, right, resources=resources)
     tau = [stats.kendalltau(values[0], values[b]).statistic for b in range(3)]
     np.testing.assert_allclose(found / (1100 * 1099 / 2), np.tile(tau, 1000), rtol=1e-12)
+
+
+@pytest.mark.parametrize("device", BACKENDS[1:])
+def test_so_many_columns_that_launches_take_a_few_pairs(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ptg.kernels.cuda import concordance
+
+    run, resources = kernels(device)
+    values = ROWS["ties"]
+    left, right = (indices.ravel() for indices in np.indices((6, 6)))
+    whole = run.concordance.concordance(values, left, right, resources=resources)
+    monkeypatch.setattr(concordance, "_STEPS_AT_ONCE", 5 * values.shape[1] ** 2)
+    np.testing.assert_array_equal(run.concordance.concordance(values, left, right, resources=resources), whole)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import cupy as cp
@@ -30,13 +31,17 @@ def concordance(
     n_columns = values.shape[1]
     at_once = max(1, min(_STEPS_AT_ONCE // max(n_columns, 1) ** 2, -(-len(left) // len(resources.devices))))
 
+    @cache
+    def values_on(_device: int) -> Any:
+        return cp.asarray(values, dtype=np.float64)
+
     def count(first: int, stop: int) -> NDArray[np.int64]:
         some = [cp.asarray(rows[first:stop]) for rows in (left, right)]
         out = cp.empty(stop - first, dtype=np.int64)
         kernel("concordance.cu", "concordance")(
             (-(-(stop - first) // (_THREADS // 32)),),
             (_THREADS,),
-            (cp.asarray(values, dtype=np.float64), *some, np.int64(stop - first), np.int32(n_columns), out),
+            (values_on(cp.cuda.runtime.getDevice()), *some, np.int64(stop - first), np.int32(n_columns), out),
         )
         counts: NDArray[np.int64] = out.get()
         return counts
