@@ -109,6 +109,19 @@ def test_the_first_axis_by_a_small_subspace(device: str, monkeypatch: pytest.Mon
     np.testing.assert_allclose(found, slow_axes(np.concatenate([control, cells]), 1), atol=1e-9)
 
 
+@pytest.mark.parametrize("device", BACKENDS[1:])
+@pytest.mark.parametrize("n_genes", [23, 250])
+def test_so_many_axes_that_their_matrices_are_large(device: str, n_genes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As 200 axes of 1,050 genes, or 400 of any number: more rows than a block of threads rotates."""
+    from ptg.kernels.cuda import eigen
+
+    monkeypatch.setattr(eigen, "_LARGEST", 20)
+    values, codes = cells_and_groups(n_genes)
+    found = target_axes(device, values, codes, "dense")
+    expected = slow_axes(np.concatenate([values[codes == 0], values[codes == 1]]), N_AXES[0])
+    np.testing.assert_allclose(found[:, : N_AXES[0]], expected, atol=1e-9)
+
+
 @pytest.mark.parametrize("layout", ["dense", "csr"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("path", ["whole", "pieces"])

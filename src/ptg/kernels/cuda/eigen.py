@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _LARGEST = 1024
-"""Rows of a small matrix at most, as in `symmetric_eigen.cu`."""
+"""Rows of a matrix that `symmetric_eigen.cu` takes, at most."""
 
 _STATIC_SHARED = 20 << 10
 """Bytes of shared memory that its kernel takes anyway, rounded up."""
@@ -52,7 +52,7 @@ def small_eigenvectors(matrices: Any) -> tuple[Any, Any]:
     """Return eigenvalues (n_matrices, n), largest first, and eigenvectors (n_matrices, n, n), one per row."""
     n_matrices, n, _ = matrices.shape
     if n > _LARGEST:
-        raise ValueError(f"{n} rows are more than {_LARGEST}")
+        return _by_cusolver(matrices)
     function = kernel("symmetric_eigen.cu", "symmetric_eigen")
     n_bytes = 16 * n * n
     in_shared = n_bytes + _STATIC_SHARED <= _shared_bytes(cp.cuda.runtime.getDevice())
@@ -73,6 +73,12 @@ def small_eigenvectors(matrices: Any) -> tuple[Any, Any]:
         shared_mem=n_bytes if in_shared else 0,
     )
     return values, vectors
+
+
+def _by_cusolver(matrices: Any) -> tuple[Any, Any]:
+    """Return the same, one matrix after another."""
+    values, columns = (cp.stack(found) for found in zip(*map(cp.linalg.eigh, matrices), strict=True))
+    return values[:, ::-1], columns.transpose(0, 2, 1)[:, ::-1]
 
 
 def subspace_size(count: int) -> int:
