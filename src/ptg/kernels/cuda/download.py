@@ -82,9 +82,7 @@ class Downloads:
     def start(self, array: Any, target: Any) -> None:
         """Begin to fill `target`, NumPy or CuPy, with a C-ordered CuPy array of the same shape and dtype."""
         if isinstance(target, cp.ndarray):
-            cp.cuda.get_current_stream().synchronize()  # the target may live on another device
-            with target.device:
-                target[...] = cp.asarray(array)
+            _copy_there(array, target)
             return
         if array.nbytes <= _SMALL or not target.flags.c_contiguous:
             to_host(array, target)
@@ -95,6 +93,17 @@ class Downloads:
             self._under_way.popleft().result()
         ready = cp.cuda.get_current_stream().record()
         self._under_way.append(self._feeder.submit(self._copier.copy, array, target.reshape(-1).view(np.uint8), ready))
+
+
+def _copy_there(array: Any, target: Any) -> None:
+    """Fill a CuPy array on any device."""
+    if target.device == array.device:
+        target[...] = array
+        return
+    cp.cuda.get_current_stream().synchronize()
+    with target.device:
+        target[...] = cp.asarray(array)
+        cp.cuda.get_current_stream().synchronize()  # the caller waits for the stream of `array` alone
 
 
 class _Copier:
