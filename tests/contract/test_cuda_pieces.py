@@ -6,11 +6,15 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
+from tests.support import BACKENDS, kernels
 
 pytest.importorskip("cupy", reason="CuPy is not installed")
 
+from ptg.kernels.contract import Resources
 from ptg.kernels.cuda.moments import _Run
 from ptg.kernels.cuda.pieces import cut_runs, share_out
+from ptg.kernels.cuda.rows import RowReader
 
 COSTS = [[], [5], [0, 0, 0], [1, 2, 3, 4], [9, 1, 1, 1, 9, 1], [0, 7, 0, 0, 7, 0]]
 
@@ -56,3 +60,45 @@ def test_segments_are_those_of_the_cpu():
                 assert part.bounds[stop] == end
                 assert (part.group_of_segment[first:stop] == number).all()
                 assert np.diff(part.bounds[first : stop + 1]).max() <= 1024
+
+
+MATRICES = {
+    "dense float64": (np.zeros((30, 20)), 8),
+    "dense float32": (np.zeros((30, 20), dtype=np.float32), 4),
+    "csr": (sp.csr_matrix(np.tile(np.arange(20, dtype=np.float32) % 2, (30, 1))), 8),
+}
+
+
+@pytest.mark.parametrize("name", MATRICES)
+@pytest.mark.parametrize("memory", [1, 79, 80, 4000, 1 << 20])
+def test_as_many_values_of_the_host_as_memory_holds(name, memory):
+    matrix, bytes_of_value = MATRICES[name]
+    reader = RowReader(matrix, Resources(memory=memory))
+    n_entries = int(reader.starts[-1])
+    assert reader.entries_at_once == min(n_entries, max(memory // bytes_of_value, 1))
+
+
+@pytest.mark.parametrize("device", BACKENDS[1:])
+@pytest.mark.parametrize("kernel", ["moments", "ranksum"])
+def test_no_more_of_a_matrix_is_on_the_device(device, kernel, monkeypatch):
+    brought = []
+
+    def load(reader, first, last):
+        brought.append((last - first) * 20)
+        return load_all(reader, first, last)
+
+    load_all = RowReader.load
+    monkeypatch.setattr(RowReader, "load", load)
+    matrix = np.random.default_rng(0).normal(size=(300, 20))
+    offsets = np.arange(0, 301, 50)
+    results = []
+    for memory in (8000, 1 << 30):
+        brought.clear()
+        found, resources = kernels(device, memory=memory)
+        if kernel == "moments":
+            results.append(found.moments.group_sums(matrix, offsets, resources=resources))
+        else:
+            order = np.arange(300)
+            results.append(found.ranksum.u_statistics(matrix, order, offsets, order[:60], resources=resources))
+        assert 0 < max(brought) <= max(memory // 8, 50 * 20)
+    np.testing.assert_array_equal(*results)

@@ -177,7 +177,7 @@ def _each_run(
             work = int(entries[run.stop] - entries[run.first])
             with_fitting_size(
                 partial(compute, run),
-                max(work, 1),
+                min(max(work, 1), reader.entries_at_once),
                 smallest=_FEWEST_ENTRIES,
                 what="stored values at once",
             )

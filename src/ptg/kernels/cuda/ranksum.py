@@ -59,8 +59,7 @@ def u_statistics(
     def compute(entries: int) -> None:
         _RankSums(reader, cells, entries, resources).u_statistics(result)
 
-    n_entries = int(reader.starts[-1])
-    with_fitting_size(compute, max(n_entries, 1), smallest=_FEWEST_ENTRIES, what="stored values at once")
+    with_fitting_size(compute, reader.entries_at_once, smallest=_FEWEST_ENTRIES, what="stored values at once")
     return result
 
 

@@ -72,6 +72,15 @@ class RowReader:
         """Mean number of entries of a row."""
         return int(self.starts[-1]) / max(int(self.n_rows), 1)
 
+    @property
+    def entries_at_once(self) -> int:
+        """As many entries as memory holds, at least one; all of a matrix on a device, which is there already."""
+        n_entries = max(int(self.starts[-1]), 1)
+        if not is_on_host(self._matrix):
+            return n_entries
+        entry: int = self.dtype.itemsize + (0 if self.is_dense else self._matrix.indices.dtype.itemsize)
+        return min(n_entries, max(self._resources.memory // entry, 1))
+
     def load(self, first: int, last: int) -> DeviceRows:
         """Copy rows `first` to ``last - 1``, or point to where they are."""
         bounds = (np.int64(first), np.int64(last), np.int32(self.n_columns))
