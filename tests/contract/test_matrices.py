@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from tests.support import LAYOUTS, in_layout, kernels
+from tests.support import BACKENDS, LAYOUTS, in_layout, kernels
 
 from ptg.kernels.contract.matrices import Blocks
 
@@ -130,3 +131,18 @@ def test_kernels_take_what_is_kept(backend: str, layout: str) -> None:
         lambda some: implementation.ranksum.u_statistics(some, rows[:30], offsets[:3], rows[60:], resources=resources),
     ):
         np.testing.assert_array_equal(on_host(call(kept)), on_host(call(matrix)))
+
+
+@pytest.mark.parametrize("device", BACKENDS[1:])
+def test_a_cupy_that_cannot_count_the_values(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first row would begin at a negative place: here 8 bits are too few, as 32 are for 2^31 values."""
+    from ptg.kernels.cuda import matrices
+
+    def in_few_bits(parts: tuple[Any, Any, Any], shape: tuple[int, int]) -> Any:
+        return SimpleNamespace(indptr=parts[2].astype(np.int8))
+
+    monkeypatch.setattr(matrices.csp, "csr_matrix", in_few_bits)
+    _, resources = kernels(device)
+    assert matrices.bring(sp.csr_matrix(np.ones((1, 127))), resources).indptr[-1] == 127
+    with pytest.raises(ValueError, match="no CSR matrix of 128 values: update it, or pass device='cpu'"):
+        matrices.bring(sp.csr_matrix(np.ones((1, 128))), resources)

@@ -28,7 +28,7 @@ _TILE = 32
 
 @dataclass(frozen=True)
 class DeviceCsr:
-    """CSR on one device, of any number of entries: CuPy's own counts them in 32 bits.
+    """CSR on one device, of any number of entries: CuPy's own may count them in 32 bits.
 
     Attributes
     ----------
@@ -101,7 +101,10 @@ def bring(matrix: Any, resources: Resources) -> Any:
     data, indices, indptr = (to_device(part, resources) for part in (matrix.data, matrix.indices, matrix.indptr))
     if isinstance(matrix, DeviceCsr):
         return DeviceCsr(data, indices, indptr, matrix.shape)
-    return csp.csr_matrix((data, indices, indptr), shape=matrix.shape)
+    brought = csp.csr_matrix((data, indices, indptr), shape=matrix.shape)
+    if data.size > np.iinfo(brought.indptr.dtype).max:  # not every CuPy 14 has 64 bits for it, nor says so
+        raise ValueError(f"this CuPy has no CSR matrix of {data.size} values: update it, or pass device='cpu'")
+    return brought
 
 
 def here(matrix: Any, resources: Resources) -> Any:
