@@ -315,6 +315,19 @@ def test_cuda_rows_wider_than_registers(device: str, dtype: type, memory: int, m
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_a_limit_that_nothing_reaches(backend: str) -> None:
+    """More iterations than 32 bits count."""
+    case, epsilon = CASES["ragged"], np.array([1.0])
+    pair = np.array([2]), np.array([3])
+    found, expected = (
+        transport(backend, case.cells, case.offsets, *pair, epsilon=epsilon, max_iter=limit)
+        for limit in (10**12, 5_000)
+    )
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(to_host(one), to_host(other))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_unfinished_pairs_say_so(backend: str) -> None:
     case = CASES["several blocks"]
     pair = (np.array([0]), np.array([1]))

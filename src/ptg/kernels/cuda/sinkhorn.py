@@ -151,7 +151,7 @@ def transport_costs(
     request = _request(offsets, left, right, weights, resources)
     shape = request.shape
     strength = np.broadcast_to(cp.asnumpy(epsilon).astype(np.float64), shape).reshape(-1)
-    limits = Limits(float(tol), int(max_iter), float(relaxation))
+    limits = Limits(float(tol), min(int(max_iter), 2**31 - 1), float(relaxation))
     result = Transport(
         np.full(shape, np.nan), np.zeros(shape, dtype=np.int64), np.full(shape, np.nan), np.zeros(shape, dtype=bool)
     )
