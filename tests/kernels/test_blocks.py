@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from ptg.kernels.blocks import cut_blocks, find_pairs
+from ptg.kernels.blocks import cut_blocks, find_pairs, pairs_of_blocks
 
 OFFSETS = {
     "ragged": [0, 0, 1, 3, 3, 10, 23, 23],
@@ -51,3 +51,30 @@ def test_tiles_hold_every_wanted_pair_of_cells_once(name: str, n_rows: int) -> N
     sizes = np.diff(offsets)
     expected = {int(key): sizes[key // n_groups] * sizes[key % n_groups] for key in keys}
     assert found == Counter({key: n for key, n in expected.items() if n})
+
+
+WANTED = {
+    "all": lambda low, high, n: low >= 0,
+    "with the first": lambda low, high, n: low == 0,
+    "with the last": lambda low, high, n: high == n - 1,
+    "with one between": lambda low, high, n: (low == n // 2) | (high == n // 2),
+    "every seventh": lambda low, high, n: (low * n + high) % 7 == 0,
+    "none but one": lambda low, high, n: (low == n - 1) & (high == n - 1),
+}
+
+
+@pytest.mark.parametrize("n_rows", [1, 5, 100])
+@pytest.mark.parametrize("wanted", WANTED)
+@pytest.mark.parametrize("name", OFFSETS)
+def test_pairs_of_blocks_leave_out_no_tile_and_look_at_few(name: str, wanted: str, n_rows: int) -> None:
+    offsets = np.array(OFFSETS[name])
+    n_groups = len(offsets) - 1
+    low, high = np.triu_indices(n_groups)
+    keys = (low * n_groups + high)[WANTED[wanted](low, high, n_groups)]
+    blocks = cut_blocks(offsets, n_rows)
+    listed = pairs_of_blocks(blocks, keys, n_groups)
+    tiles = [find_pairs(rows, columns, keys, n_groups) for k, rows in enumerate(blocks) for columns in blocks[k:]]
+    expected = [(tile.rows.cells, tile.columns.cells) for tile in tiles if len(tile.pairs)]
+    found = [(rows, columns) for rows, columns in listed if len(find_pairs(rows, columns, keys, n_groups).pairs)]
+    assert [(rows.cells, columns.cells) for rows, columns in found] == expected
+    assert len(listed) - len(found) <= (len(tiles) if wanted == "every seventh" else len(blocks))

@@ -65,6 +65,21 @@ def _block(offsets: NDArray[np.int64], start: int, stop: int) -> Block:
     return Block(slice(start, stop), filled + first, np.append(bounds[filled], stop - start))
 
 
+def pairs_of_blocks(blocks: list[Block], keys: NDArray[Any], n_groups: int) -> list[tuple[Block, Block]]:
+    """List the two blocks of every `Tile` that may have wanted pairs, in the order of rows, then of columns.
+
+    Of many cells these are few where few pairs are wanted, so that not every two blocks should be looked at.
+    """
+    firsts, lasts = (np.array([block.groups[end] for block in blocks], dtype=np.int64) for end in (0, -1))
+    found = []
+    for number, rows in enumerate(blocks):
+        begin, end = np.searchsorted(keys, [firsts[number] * n_groups, (lasts[number] + 1) * n_groups])
+        higher = np.unique(keys[begin:end] % n_groups)
+        is_met = np.searchsorted(higher, firsts[number:]) < np.searchsorted(higher, lasts[number:], side="right")
+        found += [(rows, blocks[number + offset]) for offset in np.flatnonzero(is_met)]
+    return found
+
+
 def find_pairs(rows: Block, columns: Block, keys: NDArray[Any], n_groups: int) -> Tile:
     """Find the wanted pairs in two blocks; there may be none.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import cupy as cp
 import numpy as np
 
-from ptg.kernels.blocks import Block, Tile, cut_blocks, find_pairs
+from ptg.kernels.blocks import Block, Tile, cut_blocks, find_pairs, pairs_of_blocks
 from ptg.kernels.contract.resources import NO_PROGRESS
 from ptg.kernels.cuda.devices import on_devices
 from ptg.kernels.cuda.matrices import bring
@@ -83,7 +83,7 @@ def tile_sums(
     """Sum distances for sorted, different pairs ``low * n_groups + high``; the bits do not depend on the devices."""
     n_draws = 1 if weights is None else len(weights)
     blocks = cut_blocks(offsets, _BLOCK) if len(keys) else []
-    block_pairs = [(rows, columns) for number, rows in enumerate(blocks) for columns in blocks[number:]]
+    block_pairs = pairs_of_blocks(blocks, keys, len(offsets) - 1)
     n_devices = len(resources.devices)
     resources.progress.start(float(len(block_pairs)))
 

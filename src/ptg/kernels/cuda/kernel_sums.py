@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import cupy as cp
 import numpy as np
 
-from ptg.kernels.blocks import Tile, cut_blocks, find_pairs
+from ptg.kernels.blocks import Tile, cut_blocks, find_pairs, pairs_of_blocks
 from ptg.kernels.cuda.devices import on_devices
 from ptg.kernels.cuda.matrices import bring
 from ptg.kernels.cuda.memory import within_memory
@@ -87,11 +87,8 @@ def kernel_sums(
 def _tiles(offsets: NDArray[np.int64], keys: NDArray[np.int64], n_rows: int) -> list[Tile]:
     """Find the tiles that hold a wanted pair."""
     blocks = cut_blocks(offsets, n_rows) if len(keys) else []
-    tiles = (
-        find_pairs(rows, columns, keys, len(offsets) - 1)
-        for number, rows in enumerate(blocks)
-        for columns in blocks[number:]
-    )
+    n_groups = len(offsets) - 1
+    tiles = (find_pairs(*pair, keys, n_groups) for pair in pairs_of_blocks(blocks, keys, n_groups))
     return [tile for tile in tiles if len(tile.pairs)]
 
 
