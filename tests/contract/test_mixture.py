@@ -145,6 +145,17 @@ def test_no_higher_maximum_is_found_by_brute_force(mixture, bounds):
     assert (losses <= brute + 1e-6).all()
 
 
+def test_a_signal_of_one_or_two_counts_is_found(mixture, bounds):
+    """Narrow Normals end on the spikes of single counts; the maximum inside the box is a wide one."""
+    spikes = [((1, 2, 37793), (2, 2, 8)), ((1, 485), (6, 2)), ((1, 2, 609), (5, 1, 2)), ((1, 49893), (4, 4))]
+    guides = [Guide(np.array(values), np.array(cells)) for values, cells in spikes]
+    fit = mixture.fit_mixture(pack(guides), max_iter=90, tol=1e-4, resources=bounds())
+    assert (fit.status == FitStatus.FITTED).all()
+    brute = [brute_force(guide) for guide in guides]
+    assert np.isfinite(brute).all()
+    assert (fit.loss <= np.array(brute) + 1e-6).all()
+
+
 def test_guides_are_independent_of_each_other_and_of_threads(mixture, bounds):
     guides = random_guides()
     whole = mixture.fit_mixture(pack(guides), max_iter=90, tol=1e-4, resources=bounds())

@@ -160,7 +160,9 @@ class MixtureKernels(Protocol):
 
         Each of a few fixed starts takes EM steps, which never lower the joint, and is polished by Newton steps to a
         relative error of the loss below 1e-12. A start gives one window of the range of y to the Normal and the rest
-        to the Poisson; the range is cut into equal parts, and every run of parts is a window.
+        to the Poisson; the range is cut into equal parts, and every run of parts is a window. Guides of up to seven
+        distinct counts also start from a wide Normal on each window that ends with the largest count: narrow ones end
+        on single counts, outside the box, where all of the signal has nearly the same count.
         """
 
     def mixture_thresholds(

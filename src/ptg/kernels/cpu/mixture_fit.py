@@ -31,6 +31,8 @@ HALF_LOG_2PI = 0.5 * log(2.0 * np.pi)
 EM_STEPS = 5
 # Parts that the range of y is cut into for the starts. Few distinct counts can have narrow maxima, and cost little.
 MANY_VALUES, PARTS_OF_FEW, PARTS_OF_MANY = 40, 8, 6
+# Up to this many distinct counts, narrow Normals end on the spikes of single counts. They get starts with this log std.
+FEW_VALUES, WIDE = 7, 1.5
 MAX_POINTS = 16
 
 
@@ -387,11 +389,16 @@ def fit_guide(data, max_iter, tol, best):  # type: ignore[no-untyped-def]
     best_loss, best_iterations, end_of_all = np.inf, 0, AT_BOUND
     edges = window_edges(data[0])
     last = edges.size - 1
-    for pair in range(last * last):
+    n_windows, n_wide = last * last, last if data[0].size <= FEW_VALUES else 0
+    for start in range(n_windows + n_wide):
+        is_wide = start >= n_windows
+        pair = start - n_windows if is_wide else start
         first, stop = pair % last, last - pair // last
         if first >= stop or (first == 0 and stop < last and data[0].size > MANY_VALUES):
             continue  # empty, or low counts for the Normal, which leads out of the box where there are many
         window_start(data, (edges[first], edges[stop]), u)
+        if is_wide:
+            u[2] = WIDE
         n_steps = expectation_maximisation(data, u, (min(EM_STEPS, max_iter), tol), known)
         if n_steps < 0:
             continue
