@@ -158,3 +158,18 @@ def test_distance_of_expression(embedded, ptg):
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines()[0] == "group,other,distance"
     assert len(result.stdout.splitlines()) == 10
+
+
+def test_a_control_that_is_a_number_is_found_by_what_it_reads(data, ptg, tmp_path):
+    rna = ad.read_h5ad(data / "rna.h5ad")
+    rna.obs["number"] = rna.obs["perturbation"].astype("category").cat.codes.astype(int)
+    rna.write_h5ad(tmp_path / "rna.h5ad")
+    control = rna.obs.loc[rna.obs["perturbation"] == "NT", "number"].iloc[0]
+    options = ("--rna", tmp_path / "rna.h5ad", "--control", control, "-q")
+    mixscape = ptg("mixscape", *options, "--perturbation", "number", "--out", tmp_path / "out")
+    assert mixscape.exit_code == 0, mixscape.output
+    assert str(control) in set(pd.read_csv(tmp_path / "out" / "cells.csv", dtype=str)["mixscape_class_global"])
+    for more in ((), ("--n-perms", 5)):
+        result = ptg("distance", *options, "--groupby", "number", "--layer-key", "X", *more)
+        assert result.exit_code == 0, result.output
+        assert len(result.stdout.splitlines()) == 1 + rna.obs["number"].nunique()

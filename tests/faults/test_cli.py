@@ -44,6 +44,9 @@ def data(tmp_path_factory):
     variants["scaled"] = ad.AnnData(scaled, obs=rna.obs, var=rna.var)
     variants["logs"] = ad.AnnData(np.log1p(rna.X.toarray()), obs=rna.obs, var=rna.var)
     variants["missing"] = ad.AnnData(np.where(rna.X.toarray() > 30, np.nan, 1.0), obs=rna.obs, var=rna.var)
+    variants["empty"] = ad.AnnData(rna.X * 0, obs=rna.obs, var=rna.var)
+    variants["unseen"] = ad.AnnData(guides.X * 0, obs=guides.obs, var=guides.var)
+    variants["unmarked"] = ad.AnnData(rna.X, obs=rna.obs, var=rna.var.assign(highly_variable=False))
     variants["depth"] = rna.copy()
     variants["depth"].obs["depth"] = np.r_[0.0, np.ones(399)]
     for name, adata in variants.items():
@@ -78,6 +81,11 @@ BAD = [
     BadLine("control", RUN.replace("NT", "nt"), ("control='nt'", "'NT'")),
     BadLine("replicate", RUN + "--replicate rep", ("replicate='rep'", "nearest: 'replicate'")),
     BadLine("metric", RUN + "--metric edist", ("metric='edist'", "'edistance'")),
+    BadLine("metric of one control", RUN + "--metric classifier_cp", ("metric='classifier_cp'", "all groups at once")),
+    BadLine("metric of counts", RUN + "--metric nb_ll", ("metric='nb_ll'", "raw counts", "ptg distance")),
+    BadLine("no counts", RUN.replace("rna.h5", "empty.h5"), ("none of the 388 cells has an RNA count",)),
+    BadLine("no guide counts", GUIDES % "unseen", ("no cell has guides of exactly one target", "ptg guides")),
+    BadLine("no variable genes", RUN.replace("rna.h5", "unmarked.h5"), ("var['highly_variable']", "marks no gene")),
     BadLine("bootstrap", RUN + "--n-bootstrap -1", ("n_bootstrap=-1", "at least 0")),
     BadLine("device", RUN + "--device gpu", ("device='gpu'", "'cpu'")),
     BadLine("no CUDA", RUN + "--device cuda", ("device='cuda'", "device='cpu'")),
@@ -147,7 +155,18 @@ def test_bad_lines_end_with_one_clear_line(bad, data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["no file", "control", "metric", "device", "replicate", "out is a file", "guide target"]
+    "name",
+    [
+        "no file",
+        "control",
+        "metric",
+        "metric of one control",
+        "metric of counts",
+        "device",
+        "replicate",
+        "out is a file",
+        "guide target",
+    ],
 )
 def test_what_can_be_known_is_said_before_any_work(name, data, tmp_path):
     bad = next(bad for bad in BAD if bad.name == name)

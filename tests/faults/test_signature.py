@@ -7,6 +7,7 @@ from typing import Any
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 from tests.support import BadCall, assert_unchanged, interrupt_after, snapshot
@@ -55,6 +56,18 @@ def number_split(adata: ad.AnnData) -> None:
 
 def empty_x(adata: ad.AnnData) -> None:
     adata.X = None
+
+
+def no_variable_genes(adata: ad.AnnData) -> None:
+    del adata.obsm["X_pca"]
+    adata.var["highly_variable"] = False
+
+
+def unknown_variable_genes(adata: ad.AnnData) -> None:
+    del adata.obsm["X_pca"]
+    adata.var["highly_variable"] = pd.array(
+        [True, pd.NA] * (adata.n_vars // 2) + [True] * (adata.n_vars % 2), "boolean"
+    )
 
 
 BAD_CALLS = [
@@ -123,6 +136,9 @@ BAD_CALLS = [
     BadCall("copy that is no flag", lambda a: sign(a, copy="yes"), ("copy='yes'", "True or False")),
     BadCall("NaN in X", on_copy(nan_in_x), ("adata.X", "1 NaN or infinite")),
     BadCall("infinite embedding", on_copy(infinite_embedding), ("obsm['X_pca']", "1 NaN or infinite")),
+    BadCall("no variable genes", on_copy(no_variable_genes), ("var['highly_variable']", "marks no gene", "remove")),
+    BadCall("variable genes unknown", on_copy(unknown_variable_genes), ("var['highly_variable']", "lacks values")),
+    BadCall("too many neighbours", lambda a: sign(a, n_neighbors=2**70), ("n_neighbors=11805916", "at most")),
     BadCall("no X", on_copy(empty_x), ("adata.X", "empty")),
     BadCall(
         "no GPU",

@@ -52,7 +52,8 @@ def distance(
                 "--n-perms tests against --control, without --n-bootstrap. Pass --control, and one of them."
             )
         test = DistanceTest(metric, n_perms=n_perms, random_state=seed, **where)
-        table = test(read_h5ad(rna, "--rna"), groupby, control, **drawn).rename_axis("group").reset_index()
+        cells = read_h5ad(rna, "--rna")
+        table = test(cells, groupby, _label(cells, groupby, control), **drawn).rename_axis("group").reset_index()
     else:
         tool = Distance(metric, **where)
         cells = read_h5ad(rna, "--rna")
@@ -71,9 +72,17 @@ def _onesided(tool: Distance, cells: AnnData, groupby: str, control: str | None,
     """One row per group."""
     import pandas as pd
 
-    found: Any = tool.onesided_distances(cells, groupby, control, **drawn)
+    found: Any = tool.onesided_distances(cells, groupby, _label(cells, groupby, control), **drawn)
     columns = {"mean": found[0], "variance": found[1]} if "bootstrap" in drawn else {"distance": found}
     return pd.DataFrame(columns).rename_axis("group").reset_index()
+
+
+def _label(cells: AnnData, groupby: str, text: str | None) -> Any:
+    """Find the label that reads `text`, which may be a number; the text itself where there is none."""
+    from ptg.data import read_labels
+
+    _, labels = read_labels(cells, groupby, argument="groupby")
+    return next((label for label in labels if str(label) == text), text)
 
 
 def _pairwise(tool: Distance, cells: AnnData, groupby: str, drawn: dict[str, Any]) -> pd.DataFrame:

@@ -132,11 +132,10 @@ def analyse_screen(
 
 def check_request(rna: AnnData, guides: AnnData | None, settings: ScreenSettings) -> None:
     """Fail on what can be known to be wrong before anything is computed."""
-    from ptg.distance import Distance
     from ptg.execute.device import resolve_device
 
     resolve_device(settings.device)
-    Distance(settings.metric, obsm_key="X_pca")
+    _check_metric(settings.metric)
     for argument in ("replicate", "size_factor"):
         key = getattr(settings, argument)
         if key is not None:
@@ -150,8 +149,23 @@ def check_request(rna: AnnData, guides: AnnData | None, settings: ScreenSettings
         check_label("control", settings.control, settings.perturbation, _labels(rna, settings.perturbation))
 
 
+def _check_metric(name: str) -> None:
+    """Raise an InputError for a metric that principal components or pairs of targets do not suit."""
+    from ptg.distance import Distance
+    from ptg.distance.metrics import available
+
+    record = available()[Distance(name, obsm_key="X_pca").metric]
+    if record.needs == "counts" or not record.pairwise:
+        why = "raw counts" if record.needs == "counts" else "all groups at once"
+        raise InputError(
+            f"metric={name!r} is defined for {why}, but distances here are between pairs of targets in principal "
+            "components. Pass another metric, and compute this one with `ptg distance`."
+        )
+
+
 def _labels(adata: AnnData, key: str) -> list[str]:
-    return read_labels(adata, key, argument="perturbation")[1]
+    """List the labels as text, as the command line spells them."""
+    return [str(label) for label in read_labels(adata, key, argument="perturbation")[1]]
 
 
 def label_cells(
@@ -180,6 +194,11 @@ def _label_from_guides(
         assigned, labels = assign_labels(matched_guides, settings.guide_target, settings.control)
         number = assigned.cells["guides of one target"]
         step.remark = f"{number:,} of {rna.n_obs:,} cells have guides of exactly one target"
+        if not number:
+            raise InputError(
+                "no cell has guides of exactly one target. Look at the counts and the fits with `ptg guides`, or pass "
+                "expression with targets in obs."
+            )
         if settings.perturbation in rna.obs:
             step.note(
                 f"The column {settings.perturbation!r} of the expression file was replaced by the targets "
@@ -201,14 +220,12 @@ def _agreement(given: pd.Series[str], labels: pd.Series[str]) -> str:
 
 def prepare_expression(screen: AnnData, settings: ScreenSettings, journal: Journal) -> str:
     """Normalise raw counts and compute principal components, in place; say what was done to the values."""
-    from ptg.data.embedding import principal_components
+    from ptg.data.embedding import highly_variable, principal_components
 
     with journal.step("Normalisation") as step:
         step.remark = done = normalise(screen, settings.size_factor)
     with journal.step("Principal components") as step:
-        used = screen.X
-        if "highly_variable" in screen.var:
-            used = screen.X[:, screen.var["highly_variable"].to_numpy(dtype=bool)]
+        used = highly_variable(screen, screen.X)
         screen.obsm["X_pca"] = principal_components(used, settings.n_components)
         step.remark = f"{screen.obsm['X_pca'].shape[1]} components of {used.shape[1]:,} genes"
     return done

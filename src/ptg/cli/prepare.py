@@ -111,6 +111,8 @@ def drop_empty_cells(screen: AnnData, size_factor: str | None, journal: Journal)
     empty = np.asarray(abs(screen.X).sum(axis=1)).ravel() == 0
     if not empty.any():
         return screen
+    if empty.all():
+        raise InputError(f"none of the {counted(screen.n_obs, 'cell')} has an RNA count. Pass the expression in X.")
     with journal.step("Empty cells") as step:
         step.note(f"Left out: {counted(int(empty.sum()), 'cell')} without a single RNA count.")
         step.remark = f"{int(empty.sum()):,} left out"

@@ -7,11 +7,32 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ptg.data.checks import check_integer
+from ptg.data.errors import InputError
 
 if TYPE_CHECKING:
+    from anndata import AnnData
     from numpy.typing import NDArray
 
     from ptg.data.matrix import Matrix
+
+
+def highly_variable(adata: AnnData, matrix: Matrix) -> Matrix:
+    """Take the columns of the highly variable genes, all where none are marked in ``var["highly_variable"]``.
+
+    Raises
+    ------
+    InputError
+        The column exists, but no gene is marked or some have no value.
+    """
+    if "highly_variable" not in adata.var:
+        return matrix
+    marks = adata.var["highly_variable"]
+    if marks.isna().any() or not marks.astype(bool).any():
+        raise InputError(
+            "var['highly_variable'] marks no gene, or lacks values: there is nothing to compute principal components "
+            "from. Mark the genes with True and False, or remove the column."
+        )
+    return matrix[:, marks.to_numpy(dtype=bool)]
 
 
 def principal_components(matrix: Matrix, n_components: int) -> NDArray[Any]:

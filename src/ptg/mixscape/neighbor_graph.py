@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from ptg.data import InputError, Matrix, dense_rows, listed, not_found, read_matrix, warn
-from ptg.data.embedding import principal_components
+from ptg.data.embedding import highly_variable, principal_components
 from ptg.execute import to_host
 
 if TYPE_CHECKING:
@@ -123,7 +123,4 @@ def _leading(matrix: Matrix, n_columns: int | None) -> Matrix:
 
 def _compute_pca(adata: AnnData, n_pcs: int) -> NDArray[Any]:
     """Compute principal components, of the highly variable genes where those are marked (as scanpy does)."""
-    expression = read_matrix(adata, bring=to_host)
-    if "highly_variable" in adata.var:
-        expression = expression[:, np.asarray(adata.var["highly_variable"], dtype=bool)]
-    return principal_components(expression, n_pcs)
+    return principal_components(highly_variable(adata, read_matrix(adata, bring=to_host)), n_pcs)
