@@ -197,6 +197,26 @@ BAD_CALLS = [
         ("output_layer=None", "string"),
     ),
     BadCall(
+        "layer called X, threshold",
+        lambda g: Assignment().assign_by_threshold(g, assignment_threshold=5, output_layer="X"),
+        ("output_layer='X'", "another name"),
+    ),
+    BadCall(
+        "layer that is no text",
+        lambda g: Assignment().assign_mixture_model(g, layer=["counts"]),
+        ("layer=['counts']", "adata.layers"),
+    ),
+    BadCall(
+        "more steps than a number holds",
+        lambda g: Assignment().assign_mixture_model(g, max_iter=2**70),
+        ("max_iter=1180591620717411303424", "at most"),
+    ),
+    BadCall(
+        "threshold beyond floating point",
+        lambda g: Assignment().assign_by_threshold(g, assignment_threshold=10**400),
+        ("assignment_threshold=1000", "finite"),
+    ),
+    BadCall(
         "layer called X",
         lambda g: Assignment().assign_to_max_guide(g, assignment_threshold=5, output_layer="X"),
         ("output_layer='X'", "another name"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import anndata as ad
@@ -11,6 +12,7 @@ import pytest
 from tests.support import BadCall, assert_unchanged, interrupt_after, small_screen, snapshot
 
 import ptg
+from ptg.data import InputError
 from ptg.kernels.cpu import discriminant_axes, projection
 
 
@@ -74,6 +76,15 @@ def without_perturbed_cells(adata: ad.AnnData) -> object:
     return lda(other)
 
 
+def with_log_base(call: Any, base: Any) -> Any:
+    def changed(adata: ad.AnnData) -> object:
+        other = adata.copy()
+        other.uns["log1p"] = {"base": base}
+        return call(other)
+
+    return changed
+
+
 BAD_CALLS = [
     BadCall(
         "no such column", lambda a: mixscape(a, "perturbatoin"), ("Mixscape.mixscape", "pert_key", "'perturbation'")
@@ -118,6 +129,35 @@ BAD_CALLS = [
     ),
     BadCall("names that share a key", lambda a: mixscape(a, split_by="lane"), ("split_by", "'x/1'", "'x|1'", "Rename")),
     BadCall("unknown keyword", lambda a: mixscape(a, n_init=3), ("n_init",), TypeError),
+    *(
+        BadCall(
+            f"{kind} of {call.__name__}", lambda a, call=call, layer=layer: call(a, layer=layer), (f"layer={layer!r}",)
+        )
+        for call in (mixscape, mixscale, lda)
+        for kind, layer in {"empty layer": "", "layer 0": 0, "list as layer": ["X_pert"]}.items()
+    ),
+    *(
+        BadCall(f"base {base!r}", with_log_base(call, base), ("uns['log1p']['base']", repr(base), "above 1"))
+        for call in (mixscape, mixscale, lda)
+        for base in ("e", 0, 1.0, -2, [2.0, 3.0])
+    ),
+    BadCall("array as control", lambda a: mixscape(a, control=np.array(["NT", "A"])), ("control=array", "obs[")),
+    BadCall("seed too large", lambda a: mixscape(a, random_state=2**32), ("random_state=4294967296", "at most")),
+    BadCall(
+        "classes over splits",
+        lambda a: mixscape(a, split_by="replicate", new_class_name="replicate"),
+        ("new_class_name='replicate'", "overwrite the splits"),
+    ),
+    BadCall(
+        "scores over splits",
+        lambda a: mixscale(a, split_by="replicate", new_class_name="replicate"),
+        ("new_class_name='replicate'", "overwrite the splits"),
+    ),
+    BadCall(
+        "scores over guides",
+        lambda a: mixscale(a, fine_mode=True, fine_mode_labels="lane", new_class_name="lane"),
+        ("new_class_name='lane'", "overwrite the guides"),
+    ),
     BadCall("scores without a signature", without_signature(mixscale), ("Mixscale.mixscale", "X_pert")),
     BadCall("no genes kept", lambda a: mixscale(a, max_de_genes=0), ("max_de_genes=0", "at least 1")),
     BadCall("no such guides", lambda a: mixscale(a, fine_mode=True), ("fine_mode_labels='guide_id'", "adata.obs")),
@@ -198,3 +238,13 @@ def test_a_failure_while_results_are_put_together_changes_nothing(
     with pytest.raises(KeyboardInterrupt):
         call(prepared)
     assert_unchanged(prepared, before)
+
+
+@pytest.mark.parametrize("call", [ptg.Mixscape().perturbation_signature, mixscape, mixscale, lda])
+def test_a_backed_file_is_analysed_and_not_copied(call: Any, prepared: ad.AnnData, tmp_path: Path) -> None:
+    prepared.write_h5ad(tmp_path / "screen.h5ad")
+    backed = ad.read_h5ad(tmp_path / "screen.h5ad", backed="r")
+    with pytest.raises(InputError, match=r"copy=True .* backed by a file.*to_memory"):
+        call(backed, "perturbation", "NT", copy=True)
+    assert call(backed, "perturbation", "NT") is None
+    backed.file.close()

@@ -1,6 +1,14 @@
 """AnnData in, arrays and groups out: the only floor that knows how AnnData stores things."""
 
-from ptg.data.checks import check_choice, check_flag, check_integer, check_number, check_options, check_string
+from ptg.data.checks import (
+    check_choice,
+    check_copy,
+    check_flag,
+    check_integer,
+    check_number,
+    check_options,
+    check_string,
+)
 from ptg.data.errors import InputError, entry_point, listed, not_found, warn
 from ptg.data.gpu_arrays import all_true, array_module, current_device, gpu_of, is_gpu_array, is_sparse, sparse_module
 from ptg.data.groups import (
@@ -38,6 +46,7 @@ __all__ = [
     "as_matrix",
     "check_anndata",
     "check_choice",
+    "check_copy",
     "check_counts",
     "check_finite",
     "check_flag",

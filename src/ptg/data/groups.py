@@ -171,5 +171,5 @@ def select_groups(codes: NDArray[np.int64], names: Sequence[Any], wanted: Sequen
 
 def check_label(argument: str, name: object, key: str, names: Sequence[Any]) -> None:
     """Raise an InputError unless `name` is one of the labels of column `key`."""
-    if name not in names:
+    if not isinstance(name, Hashable) or name not in names:  # an array compares with every label at once
         raise not_found(argument, name, f"obs[{key!r}]", names)

@@ -83,7 +83,7 @@ def find_matrix(
             raise not_found("obsm_key", obsm, "adata.obsm", list(adata.obsm))
         return adata.obsm[obsm], f"adata.obsm[{obsm!r}]"
     if layer is not None and layer != "X":
-        if layer not in adata.layers:
+        if not isinstance(layer, str) or layer not in adata.layers:
             raise not_found(argument, layer, "adata.layers", layer_names(adata), fix="Pass one of them, or 'X'.")
         return adata.layers[layer], f"adata.layers[{layer!r}]"
     if adata.X is None:

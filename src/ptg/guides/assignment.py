@@ -105,7 +105,7 @@ class GuideAssignment:
                [0, 1]], dtype=int8)
         """
         threshold = _check_threshold(assignment_threshold)
-        check_string("output_layer", output_layer)
+        _check_output_layer(check_string("output_layer", output_layer))
         source = find_source(adata, layer, None)
         with open_run("guides by threshold", device=self.device, near=(source.matrix,)) as run:
             counts = source.read_counts(run)

@@ -13,6 +13,7 @@ from ptg.data import (
     InputError,
     StagedWrites,
     check_choice,
+    check_copy,
     check_flag,
     check_integer,
     check_number,
@@ -22,7 +23,7 @@ from ptg.execute import open_run
 from ptg.kernels.contract.projection import OK, MixtureRule
 from ptg.mixscape.columns import Batch, batches
 from ptg.mixscape.inputs import Inputs, matrices_of
-from ptg.mixscape.screen import Screen, Split, check_stored_names, read_log_base, read_screen
+from ptg.mixscape.screen import Screen, Split, check_new_column, check_stored_names, read_log_base, read_screen
 from ptg.mixscape.selection import (
     Expression,
     MarkerRule,
@@ -117,7 +118,7 @@ def check_class_parameters(
     kind = check_string("perturbation_type", perturbation_type)
     if kind == NOT_PERTURBED:
         raise InputError(f"perturbation_type={kind!r} is the class of cells without the effect. Pass another name.")
-    seed = None if random_state is None else check_integer("random_state", random_state, minimum=0)
+    seed = None if random_state is None else check_integer("random_state", random_state, minimum=0, maximum=2**32 - 1)
     draws = np.random.RandomState(seed).random_sample(3).tolist()
     mixture = MixtureRule(
         n_rounds=check_integer("iter_num", iter_num, minimum=1),
@@ -144,9 +145,9 @@ def classify_cells(
     show_progressbar: bool,
 ) -> AnnData | None:
     """Classify the cells of every target and write the result; see `Mixscape.mixscape`."""
-    copy = check_flag("copy", copy)
+    copy = check_copy(adata, copy)
     screen = read_screen(adata, pert_key, control, split_by)
-    _check_names(pert_key, screen, parameters)
+    _check_names(pert_key, split_by, screen, parameters)
     with open_run("mixscape", device=device, show_progressbar=show_progressbar, near=matrices_of(adata)) as run:
         inputs = Inputs(adata, run)
         source = read_signature(inputs, parameters.layer)
@@ -167,13 +168,11 @@ def classify_cells(
     return target if copy else None
 
 
-def _check_names(pert_key: str, screen: Screen, parameters: ClassParameters) -> None:
-    """Make sure that no two classes would have the same name, and that nothing overwrites the labels."""
-    if pert_key in {parameters.new_class_name, f"{parameters.new_class_name}_global", parameters.probability_name}:
-        raise InputError(
-            f"new_class_name={parameters.new_class_name!r} would overwrite the labels in obs[{pert_key!r}]. "
-            "Pass another name."
-        )
+def _check_names(pert_key: str, split_by: str | None, screen: Screen, parameters: ClassParameters) -> None:
+    """Make sure that no two classes would have the same name, and that nothing overwrites labels or splits."""
+    name = parameters.new_class_name
+    for written in (name, f"{name}_global", parameters.probability_name):
+        check_new_column(f"new_class_name={name!r}", written, {"labels": pert_key, "splits": split_by})
     control = screen.names[screen.control]
     if control in {NOT_PERTURBED, parameters.perturbation_type}:
         raise InputError(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ptg.data import is_gpu_array, is_sparse, read_matrix
+from ptg.data import is_gpu_array, is_sparse, layer_names, not_found, read_matrix
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -31,7 +31,9 @@ class Inputs:
 
     def expression(self, layer: str | None = None, *, argument: str = "layer") -> Any:
         """Return a layer (None: `adata.X`), kept where the run's kernels read it fastest; see `MatrixKernels.keep`."""
-        name = layer or "X"
+        name = "X" if layer is None else layer
+        if not isinstance(name, str):
+            raise not_found(argument, layer, "adata.layers", layer_names(self.adata), fix="Pass one of them, or 'X'.")
         if name not in self._kept:
             matrix = read_matrix(self.adata, layer=name, argument=argument, bring=self.bring)
             self._kept[name] = self.run.kernels.matrices.keep(matrix, resources=self.run.resources)

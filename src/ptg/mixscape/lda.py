@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ptg.data import InputError, StagedWrites, check_flag, check_integer, check_string, read_obs
+from ptg.data import InputError, StagedWrites, check_copy, check_integer, check_string, read_obs
 from ptg.execute import open_run
 from ptg.mixscape.inputs import Inputs, matrices_of
 from ptg.mixscape.screen import Screen, check_global_column, read_log_base, read_screen
@@ -68,7 +68,7 @@ def discriminate_cells(
     show_progressbar: bool,
 ) -> AnnData | None:
     """Find the discriminants and write the cells' coordinates; see `Mixscape.lda`."""
-    copy = check_flag("copy", copy)
+    copy = check_copy(adata, copy)
     screen = read_screen(adata, pert_key, control, split_by)
     perturbed = _perturbed_cells(adata, screen, parameters)
     with open_run("lda", device=device, show_progressbar=show_progressbar, near=matrices_of(adata)) as run:

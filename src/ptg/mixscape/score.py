@@ -13,6 +13,7 @@ import pandas as pd
 from ptg.data import (
     InputError,
     StagedWrites,
+    check_copy,
     check_flag,
     check_integer,
     check_number,
@@ -27,6 +28,7 @@ from ptg.mixscape.screen import (
     FEWEST_CELLS,
     Screen,
     Split,
+    check_new_column,
     check_stored_names,
     gene_positions,
     read_log_base,
@@ -106,9 +108,13 @@ def score_cells(
     show_progressbar: bool,
 ) -> AnnData | None:
     """Score the cells of every target and write the result; see `Mixscale.mixscale`."""
-    copy = check_flag("copy", copy)
+    copy = check_copy(adata, copy)
     screen = read_screen(adata, pert_key, control, split_by)
-    _check_names(pert_key, screen, parameters)
+    name = parameters.new_class_name
+    columns = {"labels": pert_key, "splits": split_by, "guides": parameters.fine_mode_labels}
+    check_new_column(f"new_class_name={name!r}", name, columns)
+    check_stored_names(f"pert_key={pert_key!r}", screen.names)
+    check_stored_names("split_by", screen.split_names)
     if parameters.min_proportion is not None and split_by is None:
         raise InputError(
             "harmonize=True needs split_by: the controls are sampled to the targets' shares of the splits."
@@ -130,13 +136,6 @@ def score_cells(
         staged.put("uns", "mixscale_de_genes", used)
         staged.put("uns", "mixscale_targets", target_table(found.rows))
     return target if copy else None
-
-
-def _check_names(pert_key: str, screen: Screen, parameters: ScoreParameters) -> None:
-    if pert_key == parameters.new_class_name:
-        raise InputError(f"new_class_name={pert_key!r} would overwrite the labels. Pass another name.")
-    check_stored_names(f"pert_key={pert_key!r}", screen.names)
-    check_stored_names("split_by", screen.split_names)
 
 
 def _search(adata: AnnData, parameters: ScoreParameters) -> MarkerSearch:

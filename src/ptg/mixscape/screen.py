@@ -126,10 +126,24 @@ def _as_text(argument: str, key: object, labels: list[Any]) -> list[str]:
 
 
 def read_log_base(adata: AnnData) -> float | None:
-    """Read the base of the logarithm of the expression (``uns["log1p"]["base"]``); None is e."""
+    """Read the base of the logarithm of the expression (``uns["log1p"]["base"]``); None is e.
+
+    Raises
+    ------
+    InputError
+        It is not a number above 1.
+    """
     record = adata.uns.get("log1p")
     base = record.get("base") if isinstance(record, dict) else None
-    return None if base is None else float(base)
+    if base is None:
+        return None
+    number = np.asarray(base)
+    if number.size != 1 or number.dtype.kind not in "iuf" or not 1.0 < number.item() < np.inf:
+        raise InputError(
+            f"uns['log1p']['base']={base!r} is not the base of a logarithm. Write the base that X was made with, "
+            "a number above 1, or None for the natural logarithm."
+        )
+    return float(number.item())
 
 
 def gene_positions(adata: AnnData) -> dict[str, int]:
@@ -141,6 +155,21 @@ def gene_positions(adata: AnnData) -> dict[str, int]:
 def stored_name(name: str) -> str:
     """Key of a target or split in `uns`: h5ad reads "/" as a folder, so it becomes "|"."""
     return name.replace("/", "|")
+
+
+def check_new_column(argument: str, name: str, columns: dict[str, str | None]) -> None:
+    """Raise an InputError where a result would overwrite a column of `adata.obs` that it is computed from.
+
+    Parameters
+    ----------
+    argument, name
+        The caller's argument, and the column to write.
+    columns
+        The columns that are read, by what they hold; None for those that are not.
+    """
+    for content, column in columns.items():
+        if column == name:
+            raise InputError(f"{argument} would overwrite the {content} in obs[{name!r}]. Pass another name.")
 
 
 def check_stored_names(argument: str, names: list[str]) -> None:

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from ptg.data import (
     Matrix,
     StagedWrites,
-    check_flag,
+    check_copy,
     dense_rows,
     entry_point,
     groups_from_codes,
@@ -160,7 +160,7 @@ class SignatureTool:
             batch_size=batch_size,
             output=output,
         )
-        copy = check_flag("copy", copy)
+        copy = check_copy(adata, copy)
         cells = read_cells(adata, pert_key, control, parameters)
         name = "perturbation signature"
         with open_run(name, device=self.device, show_progressbar=show_progressbar, near=(adata.X,)) as run:

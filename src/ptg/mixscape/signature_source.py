@@ -76,7 +76,7 @@ def read_signature(inputs: Inputs, layer: str | None = None) -> SignatureSource:
         There is no signature, the layer does not exist, or cells that the neighbour graph refers to were removed.
     """
     adata = inputs.adata
-    name = layer or LAYER
+    name = LAYER if layer is None else layer
     if name != LAYER or LAYER in adata.layers:
         return LayerSignature(inputs.stored(name), f"adata.layers[{name!r}]", inputs.run)
     if NEIGHBORS in adata.obsp:
