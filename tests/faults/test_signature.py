@@ -70,6 +70,10 @@ def unknown_variable_genes(adata: ad.AnnData) -> None:
     )
 
 
+def raw_counts(adata: ad.AnnData) -> None:
+    adata.X = sp.csr_matrix(adata.X, dtype=np.float32) * np.float32(100)
+
+
 BAD_CALLS = [
     BadCall("not AnnData", lambda a: sign(a.X), ("Mixscape.perturbation_signature", "csr_matrix", "Pass an AnnData")),
     BadCall(
@@ -139,6 +143,8 @@ BAD_CALLS = [
     BadCall("no variable genes", on_copy(no_variable_genes), ("var['highly_variable']", "marks no gene", "remove")),
     BadCall("variable genes unknown", on_copy(unknown_variable_genes), ("var['highly_variable']", "lacks values")),
     BadCall("too many neighbours", lambda a: sign(a, n_neighbors=2**70), ("n_neighbors=11805916", "at most")),
+    BadCall("no logarithms", on_copy(raw_counts), ("adata.X has values up to", "overflow", "log1p")),
+    BadCall("no logarithms, graph", on_copy(raw_counts, output="graph"), ("adata.X has values up to", "log1p")),
     BadCall("no X", on_copy(empty_x), ("adata.X", "empty")),
     BadCall(
         "no GPU",

@@ -165,6 +165,19 @@ def test_results_survive_h5ad(tmp_path: Path) -> None:
     assert back.obs["mixscape_class"].astype(str).tolist() == adata.obs["mixscape_class"].astype(str).tolist()
 
 
+def test_names_that_h5ad_does_not_take_as_keys(tmp_path: Path) -> None:
+    adata = signed_screen()
+    adata.obs["perturbation"] = adata.obs["perturbation"].cat.rename_categories({"A": "", "B": "."})
+    classified(adata)
+    ptg.Mixscape().mixscale(adata, "perturbation", "NT")
+    adata.write_h5ad(tmp_path / "screen.h5ad")
+    back = ad.read_h5ad(tmp_path / "screen.h5ad")
+    assert list(adata.uns["mixscape"]) == ["|", "|."]
+    for key, label in {"|": "", "|.": "."}.items():
+        assert set(back.uns["mixscape"][key]["all"]["perturbation"]) == {label, "NT"}
+        assert back.uns["mixscale_de_genes"][key].tolist() == adata.uns["mixscale_de_genes"][key].tolist()
+
+
 def test_splits_are_analysed_by_themselves() -> None:
     adata = classified(signed_screen(), split_by="replicate", min_de_genes=3)
     assert adata.uns["mixscape_targets"]["split"].tolist() == ["r1"] * 3 + ["r2"] * 3

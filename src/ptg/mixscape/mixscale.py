@@ -110,7 +110,7 @@ class Mixscale(SignatureTool):
           targets that cannot be scored;
         - ``uns["mixscale"][target][split]``: DataFrame of scores before standardisation (``"pvec"``) and labels: all
           cells of the target and at most 1,000 controls at evenly spaced ranks (no leave-one-out scores). "/" in
-          names becomes "|";
+          names becomes "|", and "" and "." get a "|" in front;
         - ``uns["mixscale_de_genes"]``: markers of each target, by p-value;
         - ``uns["mixscale_targets"]``: DataFrame, one row per target and split: ``split, n_markers, n_cells, reason``
           (why a target could not be scored; empty if it was).

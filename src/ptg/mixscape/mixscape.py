@@ -122,7 +122,8 @@ class Mixscape(SignatureTool):
         - ``obs[f"{new_class_name}_global"]``: the control's label, ``"KO"`` or ``"NP"``, as text;
         - ``obs[f"{new_class_name}_p_ko"]``: posterior of being perturbed, float64; 0 where no mixture was fitted;
         - ``uns["mixscape"][target][split]``: DataFrame of first scores (``"pvec"``) and labels, for density plots: all
-          cells of the target and at most 1,000 controls at evenly spaced ranks. "/" in names becomes "|";
+          cells of the target and at most 1,000 controls at evenly spaced ranks. "/" in names becomes "|",
+          and "" and "." get a "|" in front;
         - ``uns["mixscape_targets"]``: DataFrame, one row per target and split: ``split, n_markers, n_cells,
           n_iterations, converged, fraction_perturbed, reason``. The reason says why a target could not be tested and
           is empty if it was; all cells of an untested target are ``"NP"``.

@@ -153,8 +153,8 @@ def gene_positions(adata: AnnData) -> dict[str, int]:
 
 
 def stored_name(name: str) -> str:
-    """Key of a target or split in `uns`: h5ad reads "/" as a folder, so it becomes "|"."""
-    return name.replace("/", "|")
+    """Key in `uns` of a target or split: h5ad reads "/" as a folder, so it becomes "|"; "" and "." get "|" in front."""
+    return "|" + name if name in ("", ".") else name.replace("/", "|")
 
 
 def check_new_column(argument: str, name: str, columns: dict[str, str | None]) -> None:

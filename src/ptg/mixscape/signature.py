@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from ptg.data import (
+    InputError,
     Matrix,
     StagedWrites,
     check_copy,
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 _BLOCK_BYTES = {"numpy": 4 << 20, "cupy": 256 << 20}
 """Cells subtracted at a time, in float64, where that is all there is to do."""
+
+_CHECKED_VALUES = 1 << 26
+"""Values looked at together before exponentials are taken."""
 
 _DENSE_SHARE = 0.5
 """Largest share of the free memory that the dense layer may take before `output="auto"` keeps the graph."""
@@ -129,7 +133,8 @@ class SignatureTool:
         ------
         InputError
             An argument is not accepted, a column, group or representation does not exist, cells lack a split label, a
-            split has no control cell, or an approximate search cannot run or misses neighbours.
+            split has no control cell, X is too large to be logarithms (mode ``"nn"``), or an approximate search cannot
+            run or misses neighbours.
 
         Notes
         -----
@@ -233,6 +238,7 @@ _OWN_KEYS = (
 
 def _by_neighbors(inputs: Inputs, cells: Cells, parameters: SignatureParameters) -> _Results:
     run, expression = inputs.run, inputs.values()
+    _check_logarithms(expression, cells, run)
     search = find_search(parameters, run)
     representation, computed = representation_of(inputs.adata, parameters)
     offsets, neighbors = neighbor_graph(representation, cells, parameters, search)
@@ -255,6 +261,22 @@ def _by_neighbors(inputs: Inputs, cells: Cells, parameters: SignatureParameters)
     )
     written["layers", LAYER] = place_like(out, inputs.adata.X)
     return _Results(written, kept)
+
+
+def _check_logarithms(expression: Any, cells: Cells, run: Run) -> None:
+    """Raise an InputError where the exponentials of control cells overflow: the values are no logarithms."""
+    size = max(_CHECKED_VALUES // expression.shape[1], 1)
+    largest = 0.0
+    for start in range(0, len(cells.controls), size):
+        part = cells.controls[start : start + size]
+        values = run.kernels.matrices.take_rows(expression, part, resources=run.resources)
+        stored = values.data if hasattr(values, "indptr") else values
+        largest = max(largest, float(stored.max()) if stored.size else 0.0)
+    if largest > np.log(np.finfo(expression.dtype).max):
+        raise InputError(
+            f"adata.X has values up to {largest:g}, whose exponentials overflow. Pass log1p-transformed expression "
+            "(ptg.data.log_normalize makes it from counts)."
+        )
 
 
 # --- ref_selection_mode="split_by" -------------------------------------------------------------------------------
