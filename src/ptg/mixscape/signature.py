@@ -12,6 +12,7 @@ from ptg.data import (
     InputError,
     Matrix,
     StagedWrites,
+    all_true,
     check_copy,
     dense_rows,
     entry_point,
@@ -265,18 +266,17 @@ def _by_neighbors(inputs: Inputs, cells: Cells, parameters: SignatureParameters)
 
 def _check_logarithms(expression: Any, cells: Cells, run: Run) -> None:
     """Raise an InputError where the exponentials of control cells overflow: the values are no logarithms."""
+    largest = np.log(np.finfo(expression.dtype).max)
     size = max(_CHECKED_VALUES // expression.shape[1], 1)
-    largest = 0.0
     for start in range(0, len(cells.controls), size):
         part = cells.controls[start : start + size]
         values = run.kernels.matrices.take_rows(expression, part, resources=run.resources)
         stored = values.data if hasattr(values, "indptr") else values
-        largest = max(largest, float(stored.max()) if stored.size else 0.0)
-    if largest > np.log(np.finfo(expression.dtype).max):
-        raise InputError(
-            f"adata.X has values up to {largest:g}, whose exponentials overflow. Pass log1p-transformed expression "
-            "(ptg.data.log_normalize makes it from counts)."
-        )
+        if not all_true(stored <= largest):
+            raise InputError(
+                f"adata.X has values up to {to_host(stored).max():g}, whose exponentials overflow. Pass "
+                "log1p-transformed expression (ptg.data.log_normalize makes it from counts)."
+            )
 
 
 # --- ref_selection_mode="split_by" -------------------------------------------------------------------------------

@@ -18,6 +18,8 @@ typedef long long i64;
 #define STARTS 36  // most windows of PARTS_OF_FEW parts: 8 * 9 / 2
 #define EM_STEPS 5
 #define MANY_VALUES 40
+#define FEW_VALUES 7  // 7 * 8 / 2 windows and 7 wide starts
+#define WIDE 1.5  // log std
 #define PARTS_OF_FEW 8
 #define PARTS_OF_MANY 6
 #define MAX_POINTS 16
@@ -46,7 +48,7 @@ struct Record {
   double hessian[4][4];  // where STATIONARY
   int em_steps, newton_steps, end, padding;
 };
-static_assert(sizeof(Record) == 424, "mixture.py allocates records");
+static_assert(sizeof(Record) == 424, "mixture_fit.py allocates records");
 
 struct Guide {
   const double *y, *log_gamma, *cells;
@@ -303,7 +305,9 @@ __device__ int polish(const Guide& guide, int max_steps, Point& at, double& loss
 
 // The bins of start number `start`: those of one window of the range of y, which begin at edges that cut it into equal
 // parts. Windows go from the top down; where there are many distinct counts, windows of low counts alone are left out.
-__device__ bool window(const Guide& guide, int start, int& first, int& stop) {
+// Where there are few, the windows that end with the largest count come again, for starts from a wide Normal: narrow
+// ones end on the spikes of single counts.
+__device__ bool window(const Guide& guide, int start, int& first, int& stop, bool& is_wide) {
   const int n_parts = guide.n_bins > MANY_VALUES ? PARTS_OF_MANY : PARTS_OF_FEW;
   const double lowest = guide.y[0], range = guide.y[guide.n_bins - 1] - lowest;
   int edges[PARTS_OF_FEW + 1], last = 0;
@@ -328,7 +332,11 @@ __device__ bool window(const Guide& guide, int start, int& first, int& stop) {
     }
     start -= n_windows;
   }
-  return false;
+  is_wide = guide.n_bins <= FEW_VALUES && start < last;
+  if (!is_wide) return false;
+  first = edges[start];
+  stop = edges[last];
+  return true;
 }
 
 //   guides    (n_guides,): the guides of this launch, all with at least two cells and a count above 1
@@ -346,7 +354,8 @@ search(const double* __restrict__ y, const double* __restrict__ log_gamma, const
   Record& record = records[task];
   const bool writes = threadIdx.x % LANES == 0;
   int first, stop;
-  if (!window(guide, (int)(task % STARTS), first, stop)) {
+  bool is_wide = false;
+  if (!window(guide, (int)(task % STARTS), first, stop, is_wide)) {
     if (writes) record.end = UNUSED;
     return;
   }
@@ -359,6 +368,7 @@ search(const double* __restrict__ y, const double* __restrict__ log_gamma, const
   }
   moments = {team_sum(moments.r0), team_sum(moments.r1), team_sum(moments.r2)};
   Point at = em_step(guide, Point{}, moments);
+  if (is_wide) at.u[2] = WIDE;
 
   const int most_steps = min(EM_STEPS, max_iter);
   double loss, change = 1e300;
