@@ -286,7 +286,7 @@ def _where(results: Mapping[str, Any]) -> str:
     return (
         f"{results['date']}, {_gpu(machine)}{machine['processor']}, {machine['cores']} cores, "
         f"{machine['memory_bytes'] / 2**30:.0f} GiB, load {machine['load_before']:g} before the run, "
-        f"median of up to {results['repeat']} warm calls. "
+        f"median of up to {results['repeat']} warm calls (more of short ones). "
         f"ptg {ptg.get('ptg', '?')} on Python {ptg['python']}{_cupy(ptg)}; "
         f"{peer_name} {release} on Python {peer['python']}{_cupy(peer)}."
     )

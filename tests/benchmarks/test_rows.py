@@ -46,7 +46,12 @@ def test_names_are_unique_and_selectable():
         CPU.select([GPU.rows[0].name])
 
 
-def test_calls_start_from_the_same_data_each_time():
+@pytest.fixture
+def no_more_of_short_calls(monkeypatch):
+    monkeypatch.setattr("benchmarks.worker.SHORT", 0.0)
+
+
+def test_calls_start_from_the_same_data_each_time(no_more_of_short_calls):
     data = ad.AnnData(np.zeros((2, 1)))
     seen = []
 
@@ -64,7 +69,7 @@ def test_calls_start_from_the_same_data_each_time():
     assert all(took["step"] >= 0.0 for took in seconds)
 
 
-def test_data_too_large_to_copy_are_shared_between_calls():
+def test_data_too_large_to_copy_are_shared_between_calls(no_more_of_short_calls):
     data = workloads.screen(200, 30, 2)
     prepared, seen = [], []
 
@@ -83,12 +88,21 @@ def test_data_too_large_to_copy_are_shared_between_calls():
     assert "new" not in data.obs
 
 
-def test_slow_calls_are_repeated_less_often(monkeypatch):
+def test_slow_calls_are_repeated_less_often(monkeypatch, no_more_of_short_calls):
     monkeypatch.setattr("benchmarks.worker.PATIENCE", 0.0)
     side = Side({"step": lambda copy: None}, lambda copy, results: {})
     assert len(timed_calls(side, ad.AnnData(np.zeros((2, 1))), 5).seconds) == 1 + 0
     monkeypatch.setattr("benchmarks.worker.PATIENCE", 1e-9)
     assert len(timed_calls(side, ad.AnnData(np.zeros((2, 1))), 5).seconds) == 1 + 1
+
+
+def test_short_calls_are_repeated_more_often(monkeypatch):
+    side = Side({"step": lambda copy: None}, lambda copy, results: {})
+    data = ad.AnnData(np.zeros((2, 1)))
+    assert len(timed_calls(side, data, 2).seconds) == 1 + 25
+    assert len(timed_calls(side, data, 0).seconds) == 1
+    monkeypatch.setattr("benchmarks.worker.SHORT", 1e-9)
+    assert len(timed_calls(side, data, 2).seconds) == 1 + 2
 
 
 def test_changed_numbers_change_the_fingerprint():
