@@ -282,11 +282,12 @@ def _where(results: Mapping[str, Any]) -> str:
     machine, versions, peer_name = results["machine"], results["versions"], results.get("peer", "pertpy")
     ptg, peer = ({"python": "?", **versions[side]} for side in ("ptg", "peer"))
     wanted = peer_name.replace("_", "-")
+    more = " (more of short ones)" if results.get("repeats_short_calls") else ""
     release = next((number for name, number in peer.items() if name.startswith(wanted)), "?")
     return (
         f"{results['date']}, {_gpu(machine)}{machine['processor']}, {machine['cores']} cores, "
         f"{machine['memory_bytes'] / 2**30:.0f} GiB, load {machine['load_before']:g} before the run, "
-        f"median of up to {results['repeat']} warm calls (more of short ones). "
+        f"median of up to {results['repeat']} warm calls{more}. "
         f"ptg {ptg.get('ptg', '?')} on Python {ptg['python']}{_cupy(ptg)}; "
         f"{peer_name} {release} on Python {peer['python']}{_cupy(peer)}."
     )

@@ -49,6 +49,7 @@ def main() -> None:
         "machine": machine.describe() | ({"gpu": device.describe()} if arguments.gpu else {}),
         "smoke": arguments.smoke,
         "repeat": arguments.repeat,
+        "repeats_short_calls": True,
         "peer": suite.peer.name,
         "versions": {"ptg": {}, "peer": {}},
         "absent": [],
