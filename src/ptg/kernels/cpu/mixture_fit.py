@@ -7,8 +7,7 @@ All that EM, gradient and Hessian need of them are moments of ``z = (y - mean) /
 those of order 0 to 2 under the weights ``multiplicity * r`` (EM and gradient) and of order 0 to 4 under
 ``multiplicity * r * (1 - r)`` (Hessian).
 
-The functions are in one file (but for `exponentials64`, which is shared) because numba does not notice when a compiled
-function of another file has changed, and written with loops because array expressions take numba seconds to compile.
+The functions are written with loops because array expressions take numba seconds to compile.
 """
 
 from __future__ import annotations
